@@ -1,0 +1,112 @@
+package container
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/berthd/berth/api/types/filters"
+	"github.com/berthd/berth/api/types/network"
+)
+
+// CreateRequest is the body of POST /containers/create with its query.
+type CreateRequest struct {
+	Name             string                    `json:"-"`
+	Platform         string                    `json:"-"`
+	Config           *Config                   `json:"-"`
+	HostConfig       *HostConfig               // nil: all defaults
+	NetworkingConfig *network.NetworkingConfig // nil: none
+}
+
+// CreateResponse is what POST /containers/create answers.
+type CreateResponse struct {
+	ID       string `json:"Id"`
+	Warnings []string
+}
+
+// ListOptions is the query of GET /containers/json.
+type ListOptions struct {
+	All     bool
+	Size    bool
+	Limit   int // 0 or less: no limit
+	Filters filters.Args
+}
+
+// StopOptions is the query of stop and restart.
+type StopOptions struct {
+	Signal  string // empty: the container's own
+	Timeout *int   // seconds; nil: the container's own, below zero: wait for ever
+}
+
+// RemoveOptions is the query of DELETE /containers/{id}.
+type RemoveOptions struct {
+	Force   bool
+	Volumes bool // anonymous volumes too
+	Link    bool // only a legacy link
+}
+
+// LogsOptions is the query of GET /containers/{id}/logs.
+type LogsOptions struct {
+	Stdout     bool
+	Stderr     bool
+	Since      time.Time
+	Until      time.Time
+	Timestamps bool
+	Follow     bool
+	Tail       int // below zero: everything
+	Details    bool
+}
+
+// LogMessage is one line of a container's log, or a part of one when it does not end with a newline.
+type LogMessage struct {
+	Stderr bool
+	Line   []byte // with what Timestamps and Details asked for, and its newline
+}
+
+// WaitCondition is what POST /containers/{id}/wait waits for.
+type WaitCondition string
+
+// The conditions of wait.
+const (
+	WaitNotRunning WaitCondition = "not-running"
+	WaitNextExit   WaitCondition = "next-exit"
+	WaitRemoved    WaitCondition = "removed"
+)
+
+// WaitResponse is what POST /containers/{id}/wait answers.
+type WaitResponse struct {
+	StatusCode int64
+	Error      *WaitError `json:",omitempty"`
+}
+
+// WaitError tells what went wrong with the container that was waited for.
+type WaitError struct {
+	Message string
+}
+
+// AttachOptions is the query of attach. Streams is called once, when it is sure that the attach will work: it takes
+// over the connection and gives the two directions. Output in frames (stdcopy) comes without a TTY, raw with one.
+type AttachOptions struct {
+	Stream     bool
+	Logs       bool
+	Stdin      bool
+	Stdout     bool
+	Stderr     bool
+	DetachKeys string
+	Streams    func(multiplexed bool) (Streams, error)
+}
+
+// Streams are the two directions of a connection that was taken over.
+type Streams struct {
+	Stdin  io.Reader
+	Stdout io.Writer
+	// CloseWrite tells the client that no more output comes. It may be nil.
+	CloseWrite func() error
+	// Gone is cancelled when the client has gone.
+	Gone context.Context
+}
+
+// UpdateResponse is what POST /containers/{id}/update answers.
+type UpdateResponse struct {
+	Warnings []string
+}

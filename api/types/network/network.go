@@ -1,0 +1,90 @@
+// Package network holds the wire structs of the network endpoints and of the network part of a container.
+package network
+
+import "time"
+
+// Address is an address with the length of its prefix.
+type Address struct {
+	Addr      string
+	PrefixLen int
+}
+
+// EndpointSettings is how a container is, or is to be, connected to a network.
+type EndpointSettings struct {
+	IPAMConfig          *EndpointIPAMConfig
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	DriverOpts          map[string]string
+	GwPriority          *int `json:",omitempty"`
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            *[]string `json:",omitempty"`
+}
+
+// EndpointIPAMConfig holds the addresses that a user asked for.
+type EndpointIPAMConfig struct {
+	IPv4Address  string   `json:",omitempty"`
+	IPv6Address  string   `json:",omitempty"`
+	LinkLocalIPs []string `json:",omitempty"`
+}
+
+// NetworkingConfig is the network part of the create body.
+type NetworkingConfig struct {
+	EndpointsConfig map[string]*EndpointSettings
+}
+
+// IPAM is how addresses of a network are managed.
+type IPAM struct {
+	Driver  string
+	Options map[string]string
+	Config  []IPAMConfig
+}
+
+// IPAMConfig is one address range of a network.
+type IPAMConfig struct {
+	Subnet     string            `json:",omitempty"`
+	IPRange    string            `json:",omitempty"`
+	Gateway    string            `json:",omitempty"`
+	AuxAddress map[string]string `json:"AuxiliaryAddresses,omitempty"`
+}
+
+// ConfigReference names a network that another takes its configuration from.
+type ConfigReference struct {
+	Network string
+}
+
+// Inspect is what GET /networks/{id} answers, and one entry of GET /networks.
+type Inspect struct {
+	Name       string
+	ID         string `json:"Id"`
+	Created    time.Time
+	Scope      string
+	Driver     string
+	EnableIPv4 *bool `json:",omitempty"`
+	EnableIPv6 bool
+	IPAM       IPAM
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigFrom ConfigReference
+	ConfigOnly bool
+	Containers *map[string]EndpointResource `json:",omitempty"`
+	Options    map[string]string
+	Labels     map[string]string
+}
+
+// EndpointResource is one container of a network.
+type EndpointResource struct {
+	Name        string
+	EndpointID  string
+	MacAddress  string
+	IPv4Address string
+	IPv6Address string
+}

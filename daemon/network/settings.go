@@ -1,0 +1,62 @@
+// Package network is the network part of a container's record.
+package network
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/docker/go-connections/nat"
+
+	networktypes "github.com/berthd/berth/api/types/network"
+)
+
+// Settings is the network part of a container's record. Like the record it is never written to once it is published.
+type Settings struct {
+	SandboxID  string `json:",omitempty"`
+	SandboxKey string `json:",omitempty"` // path of the network namespace
+	Ports      nat.PortMap
+	Networks   map[string]*EndpointSettings
+}
+
+// EndpointSettings is one connection of a container to a network.
+type EndpointSettings struct {
+	networktypes.EndpointSettings
+}
+
+// Clone returns settings whose maps can be written to without changing s. The endpoints are cloned too, one level deep.
+func (s Settings) Clone() Settings {
+	s.Ports = maps.Clone(s.Ports)
+	networks := make(map[string]*EndpointSettings, len(s.Networks))
+	for name, ep := range s.Networks {
+		if ep != nil {
+			e := *ep
+			networks[name] = &e
+		}
+	}
+	s.Networks = networks
+	return s
+}
+
+// Wire returns what the API shows of the endpoint. Nothing is shared with ep.
+func (ep *EndpointSettings) Wire() *networktypes.EndpointSettings {
+	w := ep.EndpointSettings
+	if w.IPAMConfig != nil {
+		c := *w.IPAMConfig
+		c.LinkLocalIPs = slices.Clone(c.LinkLocalIPs)
+		w.IPAMConfig = &c
+	}
+	w.Links = slices.Clone(w.Links)
+	w.Aliases = slices.Clone(w.Aliases)
+	w.DriverOpts = maps.Clone(w.DriverOpts)
+	var names []string
+	if ep.DNSNames != nil {
+		names = slices.Clone(*ep.DNSNames)
+	}
+	w.DNSNames = &names
+	prio := 0
+	if ep.GwPriority != nil {
+		prio = *ep.GwPriority
+	}
+	w.GwPriority = &prio
+	return &w
+}
