@@ -1,0 +1,119 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/berthd/berth/api/server/httputil"
+	"github.com/berthd/berth/api/types/versions"
+)
+
+var (
+	rePrefix = regexp.MustCompile(`^/v([0-9.]+)(/.*)$`)
+	reName   = regexp.MustCompile(`\{[a-z]+(\.\.\.)?\}`)
+)
+
+// normalise takes the version out of the path and makes one form of those that mean the same: a name may be sent with
+// its slash ("/containers//web/json") or escaped.
+func normalise(r *http.Request) (*http.Request, string) {
+	p, version := path.Clean("/"+r.URL.Path), ""
+	if m := rePrefix.FindStringSubmatch(p); m != nil {
+		version, p = m[1], m[2]
+	}
+	if strings.HasSuffix(r.URL.Path, "/") && p != "/" {
+		p += "/"
+	}
+	n := *r
+	n.URL = new(url.URL)
+	*n.URL = *r.URL
+	n.URL.Path, n.URL.RawPath = p, ""
+	return &n, version
+}
+
+// mux registers the routes that are built, and an answer for every endpoint that is not.
+func (s *Server) mux(routes []httputil.Route) (m *http.ServeMux, err error) {
+	defer func() {
+		if v := recover(); v != nil { // http.ServeMux panics on patterns that are wrong or stand in each other's way
+			err = fmt.Errorf("routes of the API: %v", v)
+		}
+	}()
+	endpoints := map[string]versions.Endpoint{}
+	for _, e := range versions.Endpoints() {
+		endpoints[key(e.Method, e.Path)] = e
+	}
+	built := map[string]bool{}
+	t := tails{}
+	m = http.NewServeMux()
+	m.HandleFunc("/", s.notFound)
+	add := func(method, pattern string, h httputil.Handler) {
+		e := endpoints[key(method, pattern)]
+		e.Method, e.Path = method, pattern
+		if name, prefix, suffix, ok := splitTail(pattern); ok {
+			t.add(method+" "+prefix, tail{name, suffix, s.route(e, h)})
+			return
+		}
+		m.HandleFunc(method+" "+pattern, s.route(e, h))
+	}
+	for _, r := range routes {
+		if built[key(r.Method, r.Path)] {
+			return nil, fmt.Errorf("routes of the API: %s %s is given twice", r.Method, r.Path)
+		}
+		built[key(r.Method, r.Path)] = true
+		add(r.Method, r.Path, r.Handler)
+	}
+	for _, e := range versions.Endpoints() {
+		if !built[key(e.Method, e.Path)] {
+			add(e.Method, e.Path, notBuilt(e))
+		}
+	}
+	for prefix, list := range t {
+		m.HandleFunc(prefix+"{tail...}", s.tailed(list))
+	}
+	return m, nil
+}
+
+// key is the same for patterns that differ only in the names of their wildcards.
+func key(method, pattern string) string { return method + " " + reName.ReplaceAllString(pattern, "{}") }
+
+// tails holds, by method and prefix, the routes whose wildcard takes slashes; http.ServeMux allows such a wildcard only
+// at the end of a pattern.
+type tails map[string][]tail
+
+// tail is a route whose path is a prefix, a name of any length, and a suffix, which may be empty.
+type tail struct {
+	name, suffix string
+	h            http.HandlerFunc
+}
+
+func (t tails) add(prefix string, x tail) { t[prefix] = append(t[prefix], x) }
+
+// splitTail splits "/images/{name...}/json" into name, "/images/" and "/json".
+func splitTail(pattern string) (name, prefix, suffix string, ok bool) {
+	before, rest, ok := strings.Cut(pattern, "{")
+	if !ok {
+		return "", "", "", false
+	}
+	name, suffix, ok = strings.Cut(rest, "...}")
+	return name, before, suffix, ok && !strings.Contains(name, "}")
+}
+
+// tailed finds the route with the longest suffix that fits.
+func (s *Server) tailed(list []tail) http.HandlerFunc {
+	slices.SortStableFunc(list, func(a, b tail) int { return len(b.suffix) - len(a.suffix) })
+	return func(w http.ResponseWriter, r *http.Request) {
+		rest := r.PathValue("tail")
+		for _, t := range list {
+			if name, ok := strings.CutSuffix(rest, t.suffix); ok && name != "" {
+				r.SetPathValue(t.name, name)
+				t.h(w, r)
+				return
+			}
+		}
+		s.notFound(w, r)
+	}
+}

@@ -1,0 +1,78 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/berthd/berth/api/server/httputil"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/errdefs"
+)
+
+// noSwarm is what a daemon without a swarm says to clients; they know this sentence.
+const noSwarm = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node ` +
+	`to swarm and try again.`
+
+// notBuilt answers for an endpoint that nobody built. The table below is only asked for those; what gets a route needs
+// no change here.
+func notBuilt(e versions.Endpoint) httputil.Handler {
+	err := errdefs.NotImplementedf("%s %s is not built into Berth", e.Method, e.Path)
+	for _, f := range features() {
+		if strings.HasPrefix(e.Path, f.prefix) && (f.method == "" || f.method == e.Method) {
+			err = errdefs.NotImplementedf("%s not built into Berth", f.what)
+			if f.swarm {
+				err = errdefs.Unavailable(errors.New(noSwarm))
+			}
+			break
+		}
+	}
+	return func(http.ResponseWriter, *http.Request) error { return err }
+}
+
+type feature struct {
+	method, prefix string // the first that fits counts; an empty method is any
+	what           string // with its verb
+	swarm          bool
+}
+
+func features() []feature {
+	return []feature{
+		{prefix: "/containers/{id}/checkpoints", what: "checkpoints are"},
+		{prefix: "/containers/{id}/copy", what: "the copy endpoint of old clients is"},
+		{prefix: "/containers/{id}/attach/ws", what: "attaching over WebSocket is"},
+		{prefix: "/containers/{id}/archive", what: "copying files into and out of containers is"},
+		{prefix: "/containers/{id}/top", what: "listing the processes of a container is"},
+		{prefix: "/containers/{id}/stats", what: "statistics of containers are"},
+		{prefix: "/containers/{id}/changes", what: "listing changed files is"},
+		{prefix: "/containers/{id}/export", what: "exporting a container is"},
+		{prefix: "/containers/{id}/update", what: "updating a container's limits is"},
+		{prefix: "/containers/{id}/resize", what: "resizing a terminal is"},
+		{prefix: "/exec/{id}/resize", what: "resizing a terminal is"},
+		{prefix: "/containers/{id}/pause", what: "pausing a container is"},
+		{prefix: "/containers/{id}/unpause", what: "pausing a container is"},
+		{prefix: "/containers/prune", what: "pruning containers is"},
+		{prefix: "/commit", what: "making an image of a container is"},
+		{prefix: "/images/create", what: "pulling and importing images is"},
+		{prefix: "/images/search", what: "searching a registry is"},
+		{prefix: "/images/prune", what: "pruning images is"},
+		{prefix: "/images/{name...}/push", what: "pushing images is"},
+		{prefix: "/images/{name...}/attestations", what: "attestations are"},
+		{method: "PUT", prefix: "/volumes", swarm: true},
+		{prefix: "/volumes", what: "managing volumes is"},
+		{prefix: "/networks", what: "managing networks is"},
+		{prefix: "/build", what: "building images is"},
+		{prefix: "/session", what: "building images is"},
+		{prefix: "/grpc", what: "building images is"},
+		{prefix: "/distribution", what: "asking registries about images is"},
+		{prefix: "/auth", what: "logging in to registries is"},
+		{prefix: "/plugins", what: "plugins are"},
+		{prefix: "/system/df", what: "disk usage is"},
+		{prefix: "/swarm", swarm: true},
+		{prefix: "/nodes", swarm: true},
+		{prefix: "/services", swarm: true},
+		{prefix: "/tasks", swarm: true},
+		{prefix: "/secrets", swarm: true},
+		{prefix: "/configs", swarm: true},
+	}
+}

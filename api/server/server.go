@@ -1,0 +1,206 @@
+// Package server serves the API: it listens, finds the route of a request, brings the request to the version of its
+// path, and turns errors into answers.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/api/server/httputil"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/errdefs"
+)
+
+// How long a client may take to send its headers, how long an idle connection is kept, and how many bytes of headers
+// are read.
+const (
+	headerTimeout = 30 * time.Second
+	idleTimeout   = 5 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// Options are what a server is made of.
+type Options struct {
+	// Version is the engine's; it goes into the Server header.
+	Version string
+	// MinVersion is the oldest version of the API that is accepted. Empty: versions.Min.
+	MinVersion string
+	// Routes are what is built. Every other endpoint of the API answers that it is not.
+	Routes []httputil.Route
+}
+
+// Server serves the API on any number of listeners.
+type Server struct {
+	version    string
+	minVersion string
+	profiles   map[string]*versions.Profile // never changed after New
+	routes     *http.ServeMux
+	http       *http.Server
+	closing    context.Context // done as soon as Close begins: endless answers end
+	close      context.CancelFunc
+	base       context.Context // done when Close has waited long enough: every request ends
+	cancelBase context.CancelFunc
+	hijacked   sync.WaitGroup // requests whose connection http.Server no longer knows
+}
+
+// New makes a server. Nothing is listened on yet. A route that is given twice or cannot be a pattern is an error, and
+// so is a minimum version outside of what is served.
+func New(o Options) (*Server, error) {
+	s := &Server{version: o.Version, minVersion: o.MinVersion, profiles: map[string]*versions.Profile{}}
+	if s.minVersion == "" {
+		s.minVersion = versions.Min
+	}
+	if versions.LessThan(s.minVersion, versions.Min) || versions.LessThan(versions.Max, s.minVersion) {
+		return nil, errdefs.InvalidParameterf("invalid minimum API version %q: it must be from %s to %s",
+			o.MinVersion, versions.Min, versions.Max)
+	}
+	for _, v := range versions.All() {
+		s.profiles[v] = versions.For(v)
+	}
+	mux, err := s.mux(o.Routes)
+	if err != nil {
+		return nil, err
+	}
+	s.routes = mux
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.base, s.cancelBase = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+	}
+	return s, nil
+}
+
+// Handler is the API as a handler, for whoever brings a listener of their own. It serves until Close.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Serve accepts connections from l until Close or until ctx is done, and closes l. It returns nil after Close.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	err := s.http.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+}
+
+// Close stops listening, ends streams at once, and lets other requests end by themselves until ctx is done.
+func (s *Server) Close(ctx context.Context) error {
+	s.close()
+	err := s.http.Shutdown(ctx)
+	s.cancelBase()
+	if err != nil {
+		err = s.http.Close()
+	}
+	s.hijacked.Wait()
+	return err
+}
+
+// serve is what happens to every request before its route is looked up.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	r, version := normalise(r)
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	s.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), versionKey{}, version)))
+}
+
+type versionKey struct{}
+
+// profile returns the profile of the request's version; without one in its path, that of the newest.
+func (s *Server) profile(r *http.Request) *versions.Profile {
+	v, _ := r.Context().Value(versionKey{}).(string)
+	if v == "" {
+		v = versions.Max
+	}
+	if p, ok := s.profiles[v]; ok {
+		return p
+	}
+	return versions.For(v)
+}
+
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	writeError(w, s.profile(r), http.StatusNotFound, "page not found")
+}
+
+// route makes an http.Handler of a route: headers, version checks, the profile, errors and panics.
+func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != e.Method { // the mux gives HEAD to GET routes; the API does not
+			s.notFound(rw, r)
+			return
+		}
+		p := s.profile(r)
+		ctx, cancel := context.WithCancel(versions.WithProfile(r.Context(), p))
+		defer cancel()
+		stop := context.AfterFunc(s.base, cancel) // for Handler without our http.Server
+		defer stop()
+		s.hijacked.Add(1)
+		defer s.hijacked.Done()
+		r = r.WithContext(ctx)
+		w := httputil.NewWriter(rw, s.closing, cancel)
+		defer w.Finish()
+		defer recovered(w, r, p)
+		log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)
+		if err := s.admit(w, p, e); err != nil {
+			answerError(w, r, p, err)
+			return
+		}
+		if err := handle(w, r); err != nil {
+			answerError(w, r, p, err)
+		}
+	}
+}
+
+// admit sets the headers that every answer has and refuses versions that are not served, or not by this endpoint.
+func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.Endpoint) error {
+	h := w.Header()
+	if !p.Has(e) {
+		return errdefs.NotFoundf("page not found")
+	}
+	// Old clients read the operating system from the Server header, and only in this form.
+	h.Set("Server", "Docker/"+s.version+" (linux)")
+	h.Set("Api-Version", versions.Max)
+	h.Set("Ostype", "linux")
+	switch {
+	case versions.LessThan(p.Version, s.minVersion):
+		return errdefs.InvalidParameterf("client version %s is too old. Minimum supported API version is %s, "+
+			"please upgrade your client to a newer version", p.Version, s.minVersion)
+	case versions.LessThan(versions.Max, p.Version):
+		return errdefs.InvalidParameterf("client version %s is too new. Maximum supported API version is %s",
+			p.Version, versions.Max)
+	}
+	h.Set("Docker-Experimental", "false")
+	if p.TooOldFor(e) {
+		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method, e.Path, e.Min)
+	}
+	return nil
+}
+
+// recovered turns a panic of a handler into an answer, so that one bad request does not end the engine.
+func recovered(w *httputil.Writer, r *http.Request, p *versions.Profile) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { //nolint:errorlint // it is a value to compare with
+		panic(v)
+	}
+	log.G(r.Context()).Errorf("%s %s panicked: %v\n%s", r.Method, r.URL.Path, v, debug.Stack())
+	if !w.Started() {
+		writeError(w, p, http.StatusInternalServerError, "the engine failed on this request; its log tells where")
+	}
+}

@@ -1,0 +1,40 @@
+package versions
+
+// Behaviour is what handlers do differently in some versions.
+type Behaviour struct {
+	PlainErrors      bool // below 1.24: errors are plain text, not JSON
+	StartTakesBody   bool // below 1.24: the body of start is a HostConfig that replaces the stored one
+	KillIgnoresIdle  bool // below 1.20: kill of a container that does not run succeeds and does nothing
+	EarlyWaitHeaders bool // from 1.30: wait sends its status and headers before it waits
+	SilentRemoveWait bool // 1.30 to 1.33: wait for a removal that failed has an empty body
+	MultiplexedTypes bool // from 1.42: streams without a TTY say so in their content type
+	BinaryFrames     bool // from 1.28: attach over WebSocket sends binary frames, text before
+	InspectSize      bool // from 1.21: inspect takes the size query
+	EventsAreLines   bool // from 1.52: events say application/jsonl
+	LogsAsJSON       bool // from 1.54: logs takes format=json
+}
+
+func behaviours() []Change {
+	return []Change{
+		{Below: "1.20", What: "kill of a stopped container does nothing", Do: []effect{
+			behaviour(func(b *Behaviour) { b.KillIgnoresIdle = true })}},
+		{From: "1.21", What: "inspect takes size", Do: []effect{
+			behaviour(func(b *Behaviour) { b.InspectSize = true })}},
+		{Below: "1.24", What: "errors are plain text", Do: []effect{
+			behaviour(func(b *Behaviour) { b.PlainErrors = true })}},
+		{Below: "1.24", What: "start takes a HostConfig", Do: []effect{
+			behaviour(func(b *Behaviour) { b.StartTakesBody = true })}},
+		{From: "1.28", What: "attach over WebSocket is binary", Do: []effect{
+			behaviour(func(b *Behaviour) { b.BinaryFrames = true })}},
+		{From: "1.30", What: "wait answers its headers at once", Do: []effect{
+			behaviour(func(b *Behaviour) { b.EarlyWaitHeaders = true })}},
+		{From: "1.30", Below: "1.34", What: "wait has no Error yet", Do: []effect{
+			behaviour(func(b *Behaviour) { b.SilentRemoveWait = true })}},
+		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
+			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
+		{From: "1.52", What: "events are JSON lines", Do: []effect{
+			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
+		{From: "1.54", What: "logs can be JSON records", Do: []effect{
+			behaviour(func(b *Behaviour) { b.LogsAsJSON = true })}},
+	}
+}
