@@ -28,7 +28,12 @@ type event struct {
 type report struct {
 	out            io.Writer
 	output         map[string]*strings.Builder
+	blamed         map[string]bool // packages that failed for a test that is counted already
 	passed, failed int
+}
+
+func newReport(out io.Writer) *report {
+	return &report{out: out, output: map[string]*strings.Builder{}, blamed: map[string]bool{}}
 }
 
 func main() {
@@ -42,7 +47,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "testrun:", err)
 		os.Exit(1)
 	}
-	r := &report{out: os.Stdout, output: map[string]*strings.Builder{}}
+	r := newReport(os.Stdout)
 	r.read(lines)
 	err = cmd.Wait()
 	fmt.Printf("%d passed, %d failed\n", r.passed, r.failed)
@@ -83,7 +88,13 @@ func (r *report) add(e event) {
 			return
 		}
 		r.fail(key, "skipped tests are not allowed: "+e.Test+"\n")
-	case "fail", "build-fail":
+	case "fail":
+		r.fail(key, "")
+		if e.Test == "" && r.blamed[e.Package] {
+			r.failed--
+		}
+		r.blamed[e.Package] = true
+	case "build-fail":
 		r.fail(key, "")
 	}
 }

@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 			passed: 1,
 		},
 		{
-			doc: "what fails is printed whole, and its package counts",
+			doc: "what fails is printed whole, and its package is not counted again",
 			in: `{"Action":"output","Package":"p","Test":"TestA","Output":"a_test.go:1: wrong\n"}
 {"Action":"fail","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Output":"panic: oh\n"}
@@ -34,7 +34,15 @@ func TestReport(t *testing.T) {
 {"Action":"fail","Package":"p"}
 `,
 			out:    "a_test.go:1: wrong\nFAIL\tp\t0.1s\npanic: oh\n",
-			failed: 2,
+			failed: 1,
+		},
+		{
+			doc: "a package that fails by itself counts",
+			in: `{"Action":"output","Package":"p","Output":"panic: oh\n"}
+{"Action":"fail","Package":"p"}
+`,
+			out:    "panic: oh\n",
+			failed: 1,
 		},
 		{
 			doc: "a skipped test is a failure",
@@ -64,7 +72,7 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tc.doc, func(t *testing.T) {
 			var out strings.Builder
-			r := &report{out: &out, output: map[string]*strings.Builder{}}
+			r := newReport(&out)
 			r.read(strings.NewReader(tc.in))
 			assert.Equal(t, out.String(), tc.out)
 			assert.Equal(t, r.passed, tc.passed)

@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+export PATH := $(CURDIR)/bin/tools:$(PATH)
+SOAK ?= 100
+
+.PHONY: help
+help: ## say what there is to do
+	@echo 'Berth: a container engine that speaks the Docker Engine API. On a fresh machine, as root, begin with `make demo`.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: ## build bin/berthd and bin/berth-shim
+	scripts/setup build
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/berthd ./cmd/berthd
+	CGO_ENABLED=0 go build -trimpath -tags no_grpc -ldflags '$(LDFLAGS)' -o bin/berth-shim ./cmd/berth-shim
+
+.PHONY: demo
+demo: build ## take the tour: a daemon in a sandbox, a container, three API versions, a reload; leaves nothing behind
+	scripts/setup demo
+	@CGO_ENABLED=0 go build -o bin/demo ./demo
+	@scripts/sandbox bin/demo
+
+.PHONY: run
+run: build ## start a daemon for use on /run/berth/berth.sock, and say how to point the docker CLI at it
+	scripts/setup demo
+	@scripts/run
+
+.PHONY: test
+test: ## run everything: format, vet, staticcheck, unit and integration tests, race detector on, real containers
+	scripts/setup test
+	$(MAKE) --no-print-directory lint
+	go run ./internal/testrun -race -count=1 -timeout 14m ./...
+
+.PHONY: lint
+lint: ## check format, go vet and staticcheck
+	@unformatted=$$(gofmt -l .); \
+	[ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:" $$unformatted; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: soak
+soak: ## run the tests that have a size at SOAK (default 100) times their usual one
+	scripts/setup test
+	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration -soak=$(SOAK)
+
+.PHONY: bench
+bench: build ## measure create, start, wait, remove, inspect and list against a real daemon
+	scripts/setup test
+	go test -count=1 -run '^$$' -bench . ./integration

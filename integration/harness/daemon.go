@@ -1,0 +1,241 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+)
+
+// Daemon is a berthd in a sandbox of its own. Its files are in Sandbox.Dir: "d" is the data root, "e" the exec root,
+// "s" the socket, "daemon.json" the configuration and "log" what it wrote to stdout and stderr over all its lives.
+type Daemon struct {
+	*API
+	Sandbox *Sandbox
+	t       testing.TB
+	args    []string
+	config  M
+	bare    bool
+	pid     int           // of berthd, as seen from outside
+	exited  chan struct{} // closed when berthd has ended
+	code    int           // its exit code, then
+}
+
+// Option changes how Start starts a daemon.
+type Option func(*Daemon)
+
+// Config is what the daemon's configuration file says.
+func Config(keys M) Option { return func(d *Daemon) { d.config = keys } }
+
+// Args are more flags for the daemon.
+func Args(args ...string) Option { return func(d *Daemon) { d.args = append(d.args, args...) } }
+
+// NoImage leaves the image store empty; otherwise it has busybox:latest.
+func NoImage() Option { return func(d *Daemon) { d.bare = true } }
+
+// Start starts a daemon and waits until it answers. When the test ends it removes all containers, stops the daemon,
+// and fails the test if anything is left of either, or if the daemon's log tells of a race or a panic.
+func Start(t testing.TB, opts ...Option) *Daemon {
+	t.Helper()
+	d := &Daemon{t: t, Sandbox: NewSandbox(t), config: M{}}
+	for _, o := range opts {
+		o(d)
+	}
+	d.API = newAPI(t, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", d.File("s"))
+	})
+	d.WriteConfig(d.config)
+	t.Cleanup(d.cleanup)
+	d.Start()
+	if !d.bare {
+		d.LoadBusybox()
+	}
+	return d
+}
+
+// File is the path of one of the daemon's files.
+func (d *Daemon) File(path ...string) string {
+	return filepath.Join(append([]string{d.Sandbox.Dir}, path...)...)
+}
+
+// Flags are the flags that the daemon is started with.
+func (d *Daemon) Flags() []string {
+	return append([]string{
+		"--config-file", d.File("daemon.json"), "--data-root", d.File("d"), "--exec-root", d.File("e"),
+		"--pidfile", d.File("p"), "--host", "unix://" + d.File("s"),
+	}, d.args...)
+}
+
+// Start starts the daemon again after Stop or Kill9.
+func (d *Daemon) Start() {
+	d.t.Helper()
+	log, err := os.OpenFile(d.File("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	assert.NilError(d.t, err)
+	defer log.Close()
+	cmd := d.Sandbox.Command(filepath.Join(binaries(), "berthd"), d.Flags()...)
+	cmd.Stdout, cmd.Stderr = log, log
+	assert.NilError(d.t, cmd.Start())
+	exited := make(chan struct{})
+	d.exited = exited
+	go func() {
+		cmd.Wait() // the code says it all
+		d.code = cmd.ProcessState.ExitCode()
+		close(exited)
+	}()
+	poll.WaitOn(d.t, func(poll.LogT) poll.Result {
+		if !d.Running() {
+			return poll.Error(&exec.ExitError{ProcessState: cmd.ProcessState})
+		}
+		if resp, err := d.client.Get("http://engine/_ping"); err == nil {
+			resp.Body.Close()
+			return poll.Success()
+		}
+		return poll.Continue("the daemon does not answer yet")
+	}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
+	d.pid = onlyChild(d.t, cmd.Process.Pid)
+}
+
+// Running tells whether the daemon's process is there.
+func (d *Daemon) Running() bool {
+	select {
+	case <-d.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends the daemon a signal.
+func (d *Daemon) Signal(sig syscall.Signal) {
+	d.t.Helper()
+	assert.NilError(d.t, syscall.Kill(d.pid, sig))
+}
+
+// Stop stops the daemon in order and returns its exit code.
+func (d *Daemon) Stop() int {
+	d.t.Helper()
+	d.Signal(syscall.SIGTERM)
+	return d.waitExit()
+}
+
+// Kill9 ends the daemon at once.
+func (d *Daemon) Kill9() {
+	d.t.Helper()
+	d.Signal(syscall.SIGKILL)
+	d.waitExit()
+}
+
+func (d *Daemon) waitExit() int {
+	d.t.Helper()
+	select {
+	case <-d.exited:
+	case <-time.After(60 * time.Second):
+		d.t.Fatal("the daemon does not end")
+	}
+	d.client.CloseIdleConnections()
+	return d.code
+}
+
+// Restart stops the daemon in order and starts it again.
+func (d *Daemon) Restart() {
+	d.t.Helper()
+	assert.Equal(d.t, d.Stop(), 0, "exit code of the daemon")
+	d.Start()
+}
+
+// WriteConfig replaces the configuration file, by an object of JSON or a text.
+func (d *Daemon) WriteConfig(config any) {
+	d.t.Helper()
+	b, ok := config.(string)
+	if !ok {
+		j, err := json.MarshalIndent(config, "", " ")
+		assert.NilError(d.t, err)
+		b = string(j)
+	}
+	assert.NilError(d.t, os.WriteFile(d.File("daemon.json"), []byte(b), 0o600))
+}
+
+// Reload replaces the configuration file, sends SIGHUP and waits until the daemon has reloaded it.
+func (d *Daemon) Reload(config any) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	resp, err := d.Open(ctx, "GET", `/events?filters={"type":["daemon"],"event":["reload"]}`, nil)
+	assert.NilError(d.t, err)
+	defer resp.Body.Close()
+	d.WriteConfig(config)
+	d.Signal(syscall.SIGHUP)
+	var event struct{ Action string }
+	assert.NilError(d.t, json.NewDecoder(resp.Body).Decode(&event), "no reload event\n%s", d.DaemonLog())
+	assert.Equal(d.t, event.Action, "reload")
+}
+
+// DaemonLog is what the daemon has written to stdout and stderr.
+func (d *Daemon) DaemonLog() string {
+	d.t.Helper()
+	b, err := os.ReadFile(d.File("log"))
+	assert.NilError(d.t, err)
+	return string(b)
+}
+
+func (d *Daemon) cleanup() {
+	defer func() {
+		if d.t.Failed() {
+			d.t.Logf("the daemon's log:\n%s", tail(d.DaemonLog(), 100))
+		}
+	}()
+	if d.exited == nil {
+		return
+	}
+	if !d.Running() {
+		d.Start()
+	}
+	for _, id := range d.Containers() {
+		d.Remove(id)
+	}
+	if code := d.Stop(); code != 0 {
+		d.t.Errorf("the daemon ended with %d", code)
+	}
+	d.checkNothingLeft()
+	for _, bad := range []string{"DATA RACE", "panic: ", "fatal error: "} {
+		if i := strings.Index(d.DaemonLog(), bad); i >= 0 {
+			d.t.Errorf("in the daemon's log:\n%.5000s", d.DaemonLog()[i:])
+		}
+	}
+}
+
+// checkNothingLeft is for a daemon that has ended and had no container.
+func (d *Daemon) checkNothingLeft() {
+	poll.WaitOn(d.t, func(poll.LogT) poll.Result {
+		left, err := d.Sandbox.Left()
+		if err != nil {
+			return poll.Error(err)
+		}
+		for _, dir := range []string{"e", "d/containers"} {
+			files, err := filepath.Glob(d.File(dir, "*", "*"))
+			if err != nil {
+				return poll.Error(err)
+			}
+			left = append(left, files...)
+		}
+		if len(left) == 0 {
+			return poll.Success()
+		}
+		return poll.Continue("left behind:\n%s", strings.Join(left, "\n"))
+	}, poll.WithTimeout(10*time.Second))
+}
+
+// tail is the last n lines of s.
+func tail(s string, n int) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}

@@ -1,0 +1,89 @@
+package oracle_test
+
+import (
+	"bytes"
+	"testing"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/berthd/berth/integration/harness"
+	"github.com/berthd/berth/integration/oracle"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// What is asked for now. All cases are the files of cases/, all versions 1.12 to 1.55.
+var (
+	cases = []string{
+		"created-minimal", "running-none", "exited-code", "start-failed", "resources", "exec-finished", "not-found",
+	}
+	versions = []string{"1.55"}
+)
+
+// TestOracle fails on any difference from the recordings that docs/differences.md does not explain, and on an
+// explanation of a difference that is no longer there.
+func TestOracle(t *testing.T) {
+	d := harness.Start(t)
+	daemon := oracle.Daemon{
+		Ask: func(method, path string, body []byte) (int, []byte, error) {
+			var b any
+			if len(body) > 0 {
+				b = bytes.NewReader(body)
+			}
+			resp, err := d.Try(method, path, b)
+			return resp.Status, []byte(resp.Body), err
+		},
+		Image: "busybox:latest",
+		Roots: map[string]string{"root": d.File("d"), "exec": d.File("e")},
+	}
+	known, err := oracle.ReadKnown("../../docs/differences.md")
+	assert.NilError(t, err)
+
+	var sum oracle.Tally
+	for _, name := range cases {
+		t.Run(name, func(t *testing.T) {
+			differences, tally := check(t, daemon, name)
+			for _, diff := range oracle.Unknown(known, differences) {
+				t.Error(diff)
+			}
+			sum.Same += tally.Same
+			sum.Total += tally.Total
+		})
+	}
+	for _, row := range oracle.Unused(known, cases, versions) {
+		t.Error("no longer a difference, or no longer seen: ", row)
+	}
+	t.Logf("fields: %d/%d", sum.Same, sum.Total)
+	assert.Assert(t, sum.Total > 100*len(versions), "hardly a field was compared")
+}
+
+// check plays a case and compares the answers with the recording.
+func check(t *testing.T, d oracle.Daemon, name string) (all []oracle.Difference, sum oracle.Tally) {
+	c, err := oracle.Load("cases/" + name + ".json")
+	assert.NilError(t, err)
+	want, err := oracle.Golden("golden/" + name + ".json")
+	assert.NilError(t, err)
+	wanted := func(probe string) []string {
+		var vs []string
+		for _, v := range versions {
+			if _, ok := want[probe][v]; ok {
+				vs = append(vs, v)
+			}
+		}
+		return vs
+	}
+	got, err := d.Play(c, wanted)
+	assert.NilError(t, err)
+	for probe := range want {
+		for _, v := range wanted(probe) {
+			answer, ok := got[probe][v]
+			assert.Assert(t, ok, "the case does not ask %s", probe)
+			ds, tally, err := oracle.Compare(c, probe, v, want[probe][v], answer)
+			assert.NilError(t, err)
+			all = append(all, ds...)
+			sum.Same += tally.Same
+			sum.Total += tally.Total
+		}
+	}
+	return all, sum
+}
