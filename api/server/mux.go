@@ -67,12 +67,18 @@ func (s *Server) mux(routes []httputil.Route) (m *http.ServeMux, err error) {
 		add(r.Method, r.Path, r.Handler)
 	}
 	for _, e := range versions.Endpoints() {
-		if !built[key(e.Method, e.Path)] {
+		if k := key(e.Method, e.Path); !built[k] {
+			built[k] = true
 			add(e.Method, e.Path, notBuilt(e))
 		}
 	}
 	for prefix, list := range t {
 		m.HandleFunc(prefix+"{tail...}", s.tailed(list))
+		// Without a route for the prefix itself, http.ServeMux would answer it with a redirect.
+		if method, path, _ := strings.Cut(strings.TrimSuffix(prefix, "/"), " "); !built[key(method, path)] {
+			m.HandleFunc(method+" "+path, s.notFound)
+			built[key(method, path)] = true
+		}
 	}
 	return m, nil
 }

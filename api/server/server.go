@@ -19,12 +19,13 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// How long a client may take to send its headers, how long an idle connection is kept, and how many bytes of headers
-// are read.
+// How long a client may take to send its headers, how long an idle connection is kept, how many bytes of headers are
+// read.
 const (
 	headerTimeout = 30 * time.Second
 	idleTimeout   = 5 * time.Minute
 	maxHeader     = 64 << 10
+	cancelGrace   = 2 * time.Second // how long a cancelled request may take to end
 )
 
 // Options are what a server is made of.
@@ -48,7 +49,10 @@ type Server struct {
 	close      context.CancelFunc
 	base       context.Context // done when Close has waited long enough: every request ends
 	cancelBase context.CancelFunc
-	hijacked   sync.WaitGroup // requests whose connection http.Server no longer knows
+
+	mu       sync.Mutex
+	closed   bool           // no request begins any more
+	requests sync.WaitGroup // also those whose connection http.Server no longer knows
 }
 
 // New makes a server. Nothing is listened on yet. A route that is given twice or cannot be a pattern is an error, and
@@ -96,16 +100,44 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
 }
 
-// Close stops listening, ends streams at once, and lets other requests end by themselves until ctx is done.
+// Close stops listening, ends streams at once, and lets other requests end by themselves until ctx is done; then it
+// cancels them. A request that does not end then either is left behind, which is an error.
 func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.close()
 	err := s.http.Shutdown(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.requests.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 	s.cancelBase()
 	if err != nil {
 		err = s.http.Close()
 	}
-	s.hijacked.Wait()
+	select {
+	case <-ended:
+	case <-time.After(cancelGrace):
+		err = errors.Join(err, errors.New("requests are still running although they were cancelled"))
+	}
 	return err
+}
+
+// begin counts a request. It reports false once Close has been called.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.requests.Add(1)
+	return true
 }
 
 // serve is what happens to every request before its route is looked up.
@@ -148,8 +180,11 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer cancel()
 		stop := context.AfterFunc(s.base, cancel) // for Handler without our http.Server
 		defer stop()
-		s.hijacked.Add(1)
-		defer s.hijacked.Done()
+		if !s.begin() {
+			writeError(rw, p, http.StatusServiceUnavailable, "the engine is shutting down")
+			return
+		}
+		defer s.requests.Done()
 		r = r.WithContext(ctx)
 		w := httputil.NewWriter(rw, s.closing, cancel)
 		defer w.Finish()
@@ -167,19 +202,20 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 
 // admit sets the headers that every answer has and refuses versions that are not served, or not by this endpoint.
 func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.Endpoint) error {
-	h := w.Header()
-	if !p.Has(e) {
+	tooOld, tooNew := versions.LessThan(p.Version, s.minVersion), versions.LessThan(versions.Max, p.Version)
+	if !tooOld && !tooNew && !p.Has(e) {
 		return errdefs.NotFoundf("page not found")
 	}
+	h := w.Header()
 	// Old clients read the operating system from the Server header, and only in this form.
 	h.Set("Server", "Docker/"+s.version+" (linux)")
 	h.Set("Api-Version", versions.Max)
 	h.Set("Ostype", "linux")
-	switch {
-	case versions.LessThan(p.Version, s.minVersion):
+	if tooOld {
 		return errdefs.InvalidParameterf("client version %s is too old. Minimum supported API version is %s, "+
 			"please upgrade your client to a newer version", p.Version, s.minVersion)
-	case versions.LessThan(versions.Max, p.Version):
+	}
+	if tooNew {
 		return errdefs.InvalidParameterf("client version %s is too new. Maximum supported API version is %s",
 			p.Version, versions.Max)
 	}
@@ -196,7 +232,7 @@ func recovered(w *httputil.Writer, r *http.Request, p *versions.Profile) {
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler { //nolint:errorlint // it is a value to compare with
+	if v == http.ErrAbortHandler {
 		panic(v)
 	}
 	log.G(r.Context()).Errorf("%s %s panicked: %v\n%s", r.Method, r.URL.Path, v, debug.Stack())

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	firstFD     = 3 // the first socket that systemd hands over
+	dialTimeout = 2 * time.Second
+	backlog     = 1024
+)
+
+// ListenAll listens on every address: unix:///path, tcp://host:port, fd:// (all sockets of systemd) or fd://N (the one
+// with that number). A unix socket belongs to group, a name or a number; empty is root's. With a tlsConfig every tcp
+// listener speaks TLS. If one address fails, none is listened on.
+func ListenAll(ctx context.Context, hosts []string, group string, tlsConfig *tls.Config) (all []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				err = errors.Join(err, l.Close())
+			}
+			all = nil
+		}
+	}()
+	for _, host := range hosts {
+		ls, err := listen(ctx, host, group, tlsConfig)
+		if err != nil {
+			return all, fmt.Errorf("listen on %s: %w", host, err)
+		}
+		all = append(all, ls...)
+	}
+	return all, nil
+}
+
+func listen(ctx context.Context, host, group string, tlsConfig *tls.Config) ([]net.Listener, error) {
+	proto, addr, ok := strings.Cut(host, "://")
+	if !ok {
+		return nil, errors.New("the address has to begin with unix://, tcp:// or fd://")
+	}
+	switch proto {
+	case "unix":
+		l, err := listenUnix(ctx, addr, group)
+		return []net.Listener{l}, err
+	case "tcp":
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		if tlsConfig != nil {
+			return []net.Listener{tls.NewListener(l, tlsConfig)}, nil
+		}
+		if ip := l.Addr().(*net.TCPAddr).IP; !ip.IsLoopback() {
+			log.G(ctx).Warnf("listening on %s without TLS: whoever reaches it is root on this machine", host)
+		}
+		return []net.Listener{l}, nil
+	case "fd":
+		return inherited(addr)
+	}
+	return nil, fmt.Errorf("%s:// is not known; there are unix://, tcp:// and fd://", proto)
+}
+
+// listenUnix binds, sets owner and mode, and only then listens: nobody can connect before it is so. (A umask would hold
+// for the whole process.) A socket that nobody answers on is replaced.
+func listenUnix(ctx context.Context, path, group string) (net.Listener, error) {
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, err
+	}
+	if err := clearSocket(ctx, path); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
+	}
+	l, err := func() (net.Listener, error) {
+		if err := os.Chown(path, 0, gid); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(path, 0o660); err != nil {
+			return nil, err
+		}
+		if err := unix.Listen(fd, backlog); err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		return net.FileListener(f)
+	}()
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(true)
+	return l, nil
+}
+
+// clearSocket removes a socket that a dead daemon left. One that is answered on is not ours to take, and neither is
+// anything that is no socket.
+func clearSocket(ctx context.Context, path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.Mode()&os.ModeSocket == 0 {
+		return errors.New("there is something at this path that is not a socket")
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = c.Close()
+		return errors.New("another daemon is listening there; stop it first, or choose another address with --host")
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("find out whether another daemon is listening there: %w", err)
+	}
+	return os.Remove(path)
+}
+
+func groupID(group string) (int, error) {
+	if group == "" {
+		return 0, nil
+	}
+	if gid, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(gid), nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("the group of the socket: %w", err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// inherited returns the sockets that systemd listens on for us.
+func inherited(which string) ([]net.Listener, error) {
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if pid, _ := strconv.Atoi(os.Getenv("LISTEN_PID")); pid != os.Getpid() || n < 1 {
+		return nil, errors.New("systemd has handed over no socket; fd:// works only with socket activation")
+	}
+	first, last := firstFD, firstFD+n-1
+	if which != "" && which != "*" {
+		fd, err := strconv.Atoi(which)
+		if err != nil || fd < first || fd > last {
+			return nil, fmt.Errorf("there is no socket %q; systemd has handed over %d to %d", which, first, last)
+		}
+		first, last = fd, fd
+	}
+	var all []net.Listener
+	for fd := first; fd <= last; fd++ {
+		f := os.NewFile(uintptr(fd), "systemd socket "+strconv.Itoa(fd))
+		l, err := net.FileListener(f) // has a descriptor of its own
+		_ = f.Close()
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close()
+			}
+			return nil, fmt.Errorf("socket %d: %w", fd, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
