@@ -3,15 +3,21 @@ package drivers
 
 import (
 	"github.com/berthd/berth/daemon/logger"
+	"github.com/berthd/berth/daemon/logger/jsonfile"
+	"github.com/berthd/berth/daemon/logger/local"
 	"github.com/berthd/berth/errdefs"
 )
 
 // Names are the names that Get knows, sorted.
-func Names() []string { return []string{"json-file", "local", "none"} }
+func Names() []string { return []string{jsonfile.Name, local.Name, "none"} }
 
 // Get returns the driver of that name. An unknown name is errdefs.InvalidParameter, with dockerd's text.
 func Get(name string) (logger.Driver, error) {
 	switch name {
+	case jsonfile.Name:
+		return jsonfile.Driver{}, nil
+	case local.Name:
+		return local.Driver{}, nil
 	case "none":
 		return none{}, nil
 	}
