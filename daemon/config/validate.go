@@ -1,0 +1,314 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The versions of the API that Berth can be held to.
+const (
+	lowestAPIVersion  = "1.12"
+	highestAPIVersion = "1.55"
+)
+
+// Validate returns all faults of c, each as a KeyError, in the order of the table; nil when there is none. It looks at
+// the configuration only: not at files that it names, nor at what a log driver or runtime makes of its options.
+func (c Config) Validate() error {
+	defaults := Default()
+	var errs []error
+	for _, k := range table {
+		if k.check != nil {
+			if err := k.check(&c); err != nil {
+				errs = append(errs, &KeyError{Key: k.Path(), Err: err})
+				continue
+			}
+		}
+		if k.Missing == "" {
+			continue
+		}
+		if !k.same(&c, &defaults) {
+			errs = append(errs, keyErrorf(k.Path(), "%s is about %s, which this version of Berth does not have: "+
+				"leave the key out, or at its default %s", k.Path(), k.Missing, k.json(&defaults)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkStorageDriver(c *Config) error {
+	switch c.StorageDriver {
+	case "", "overlayfs", "native":
+		return nil
+	}
+	return fmt.Errorf("invalid storage driver: %s: use overlayfs or native", c.StorageDriver)
+}
+
+func checkEmbeddedContainerd(c *Config) error {
+	if c.CRIContainerd && c.Features["embedded-containerd"] {
+		return errors.New(`conflicting options: cannot use the "embedded-containerd" feature and CRI support ` +
+			`(--cri-containerd) at the same time`)
+	}
+	return nil
+}
+
+func checkHosts(c *Config) error {
+	var errs []error
+	for _, h := range c.Hosts {
+		if _, err := ParseHost(h, c.TLS); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkMinAPIVersion(c *Config) error {
+	v := c.MinAPIVersion
+	if strings.HasPrefix(v, "v") {
+		return fmt.Errorf(`invalid minimum API version (%s): API version must be provided without "v" prefix`, v)
+	}
+	major, minor, _ := strings.Cut(v, ".")
+	n, err := strconv.Atoi(minor)
+	_, lowest, _ := strings.Cut(lowestAPIVersion, ".")
+	_, highest, _ := strings.Cut(highestAPIVersion, ".")
+	from, _ := strconv.Atoi(lowest)
+	to, _ := strconv.Atoi(highest)
+	if major != "1" || err != nil || strconv.Itoa(n) != minor || n < from || n > to {
+		return fmt.Errorf("invalid minimum API version (%s): must be between %s and %s",
+			v, lowestAPIVersion, highestAPIVersion)
+	}
+	return nil
+}
+
+func checkLogLevel(c *Config) error {
+	switch strings.ToLower(c.LogLevel) {
+	case "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic":
+		return nil
+	}
+	return fmt.Errorf("invalid logging level: %s", c.LogLevel)
+}
+
+func checkLogFormat(c *Config) error {
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("invalid log format: %s", c.LogFormat)
+	}
+	return nil
+}
+
+// checkLabels also refuses the names that docker's own tools keep for themselves.
+func checkLabels(c *Config) error {
+	var errs []error
+	values := map[string]string{}
+	for _, label := range c.Labels {
+		k, v, ok := strings.Cut(label, "=")
+		before, twice := values[k]
+		lower := strings.ToLower(k)
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("bad attribute format: %s", label))
+		case strings.HasPrefix(lower, "com.docker."), strings.HasPrefix(lower, "io.docker."),
+			strings.HasPrefix(lower, "org.dockerproject."):
+			errs = append(errs, fmt.Errorf("label %s is not allowed: the namespaces com.docker.*, io.docker.*, "+
+				"and org.dockerproject.* are reserved for internal use", label))
+		case twice && before != v:
+			errs = append(errs, fmt.Errorf("conflict labels for %s=%s and %s=%s", k, before, k, v))
+		default:
+			values[k] = v
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkDefaultStopTimeout(c *Config) error {
+	return notNegative("default stop timeout", c.DefaultStopTimeout)
+}
+func checkMTU(c *Config) error { return notNegative("default MTU", c.MTU) }
+func checkDownloads(c *Config) error {
+	return notNegative("max concurrent downloads", c.MaxConcurrentDownloads)
+}
+func checkUploads(c *Config) error {
+	return notNegative("max concurrent uploads", c.MaxConcurrentUploads)
+}
+func checkAttempts(c *Config) error {
+	return notNegative("max download attempts", c.MaxDownloadAttempts)
+}
+
+func notNegative(what string, n int) error {
+	if n < 0 {
+		return fmt.Errorf("invalid %s: %d", what, n)
+	}
+	return nil
+}
+
+func checkShmSize(c *Config) error {
+	if c.DefaultShmSize < 0 {
+		return fmt.Errorf("invalid default-shm-size: %d", c.DefaultShmSize)
+	}
+	return nil
+}
+
+func checkUlimits(c *Config) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(c.DefaultUlimits)) {
+		l := c.DefaultUlimits[name]
+		_, err := l.GetRlimit()
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("invalid default-ulimits: %s: %w", name, err))
+		case l.Name != name:
+			errs = append(errs, fmt.Errorf("invalid default-ulimits: %s: the entry says %s", name, l.Name))
+		case l.Hard != -1 && (l.Soft > l.Hard || l.Soft == -1):
+			errs = append(errs, fmt.Errorf("invalid default-ulimits: %s: soft limit %d is above hard limit %d",
+				name, l.Soft, l.Hard))
+		case l.Hard < -1 || l.Soft < -1:
+			errs = append(errs, fmt.Errorf("invalid default-ulimits: %s: %d is negative", name, min(l.Hard, l.Soft)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkIpcMode(c *Config) error {
+	switch mode := c.DefaultIpcMode; mode {
+	case "private", "shareable":
+		return nil
+	case "host", "none":
+		return fmt.Errorf(`IPC mode "%s" is not supported as default value; use "shareable" or "private"`, mode)
+	default:
+		if strings.HasPrefix(mode, "container:") {
+			return fmt.Errorf(`IPC mode "%s" is not supported as default value; use "shareable" or "private"`, mode)
+		}
+		return fmt.Errorf(`default IPC mode setting (%s) is invalid; use "shareable" or "private"`, mode)
+	}
+}
+
+func checkCgroupnsMode(c *Config) error {
+	if c.DefaultCgroupnsMode != "host" && c.DefaultCgroupnsMode != "private" {
+		return fmt.Errorf(`invalid default cgroup namespace (%s): use "host" or "private"`, c.DefaultCgroupnsMode)
+	}
+	return nil
+}
+
+func checkExecOpts(c *Config) error {
+	var errs []error
+	for _, opt := range c.ExecOpts {
+		k, v, ok := strings.Cut(opt, "=")
+		switch {
+		case !ok || k == "" || v == "":
+			errs = append(errs, fmt.Errorf("invalid exec-opt (%s): must be formatted 'opt=value'", opt))
+		case k == "isolation":
+			errs = append(errs, errors.New("option 'isolation' is only supported on windows"))
+		case k != "native.cgroupdriver":
+			errs = append(errs, fmt.Errorf("invalid exec-opt (%s): unknown option: '%s'", opt, k))
+		case v != "cgroupfs" && v != "systemd":
+			errs = append(errs, fmt.Errorf("invalid exec-opt (%s): use cgroupfs or systemd", opt))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkDNS(c *Config) error {
+	var errs []error
+	for _, s := range c.DNS {
+		if _, err := netip.ParseAddr(s); err != nil {
+			errs = append(errs, fmt.Errorf("invalid dns: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkDNSSearch(c *Config) error {
+	const part = `[a-zA-Z0-9_]([-a-zA-Z0-9_]*[a-zA-Z0-9_])?`
+	domain := regexp.MustCompile(`^` + part + `(\.` + part + `)*\.?$`)
+	var errs []error
+	for _, s := range c.DNSSearch {
+		if s != "." && (len(s) > 255 || !domain.MatchString(s)) {
+			errs = append(errs, fmt.Errorf("%s is not a valid domain", s))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkInsecureRegistries(c *Config) error {
+	for _, r := range c.InsecureRegistries {
+		if strings.Contains(r, "://") {
+			return fmt.Errorf("insecure registry %s should not contain '://'", r)
+		}
+	}
+	return nil
+}
+
+func checkMirrors(c *Config) error {
+	var errs []error
+	for _, m := range c.RegistryMirrors {
+		u, err := url.Parse(m)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("invalid mirror: %q is not a valid URI", MaskProxy(m)))
+		case u.Scheme != "http" && u.Scheme != "https":
+			errs = append(errs, fmt.Errorf("invalid mirror: unsupported scheme %q in %q", u.Scheme, MaskProxy(m)))
+		case u.User != nil:
+			errs = append(errs, fmt.Errorf("invalid mirror: username/password not allowed in URI %q", MaskProxy(m)))
+		case u.RawQuery != "" || u.Fragment != "":
+			errs = append(errs, fmt.Errorf("invalid mirror: query or fragment at end of the URI %q", m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkFwmark(c *Config) error {
+	if c.BridgeAcceptFwmark == "" {
+		return nil
+	}
+	mark, mask, hasMask := strings.Cut(c.BridgeAcceptFwmark, "/")
+	if _, err := strconv.ParseUint(mark, 0, 32); err != nil {
+		return fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mark %q: %w", mark, err)
+	}
+	if hasMask {
+		if _, err := strconv.ParseUint(mask, 0, 32); err != nil {
+			return fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mask %q: %w", mask, err)
+		}
+	}
+	return nil
+}
+
+func checkFirewall(c *Config) error {
+	switch c.FirewallBackend {
+	case "", "iptables", "nftables":
+		return nil
+	}
+	return errors.New(`invalid firewall-backend: allowed values are "iptables" and "nftables"`)
+}
+
+func checkFixedCIDRv6(c *Config) error {
+	if c.FixedCIDRv6 == "" {
+		return nil
+	}
+	p, err := netip.ParsePrefix(c.FixedCIDRv6)
+	if err != nil {
+		return fmt.Errorf("invalid fixed-cidr-v6: %w", err)
+	}
+	if p.Addr().Is4() {
+		return fmt.Errorf("invalid fixed-cidr-v6: %s is not an IPv6 range", c.FixedCIDRv6)
+	}
+	return nil
+}
+
+func checkDiagnosticPort(c *Config) error {
+	if p := c.NetworkDiagnosticPort; p < 0 || p > 65535 {
+		return fmt.Errorf("invalid network-diagnostic-port (%d): value must be between 0 and 65535", p)
+	}
+	return nil
+}
+
+func checkProxyPath(c *Config) error {
+	if c.UserlandProxyPath != "" && !filepath.IsAbs(c.UserlandProxyPath) {
+		return fmt.Errorf("invalid userland-proxy-path: must be an absolute path: %s", c.UserlandProxyPath)
+	}
+	return nil
+}
