@@ -14,7 +14,7 @@ import (
 func stock(cfg config.Config, name, path string) Runtime {
 	return Runtime{
 		Name: name, Shim: config.ShimRuncV2, Path: path, Target: path,
-		Runc: &RuncOptions{
+		Options: RuncOptions{
 			Root:          filepath.Join(cfg.ExecRoot, "runtime-runc"),
 			SystemdCgroup: cfg.CgroupDriver() == "systemd",
 			// A root on a ramdisk cannot be pivoted away from; dockerd's name for that is kept.

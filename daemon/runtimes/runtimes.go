@@ -30,16 +30,16 @@ type Runtime struct {
 	Path string `json:",omitempty"`
 	// Target is the binary that Path comes down to: the same, but for wrapper scripts.
 	Target string `json:",omitempty"`
-	// Runc are the options of Berth's own shim, beside the binary's name, which is Path.
-	Runc *RuncOptions `json:",omitempty"`
-	// Shimmed are the options of another shim; nil when none are configured.
-	Shimmed *ShimOptions `json:",omitempty"`
+	// Options are those of Berth's own shim, beside the binary's name, which is Path.
+	Options RuncOptions `json:",omitzero"`
+	// Foreign are the options of another shim; nil when none are configured. They are never written to.
+	Foreign *ForeignOptions `json:",omitempty"`
 	// Features is the JSON that the runtime answers to "features"; empty when it does not answer. It is not kept in
 	// records.
 	Features string `json:"-"`
 }
 
-// RuncOptions are the options of io.containerd.runc.v2. They are never written to.
+// RuncOptions are the options of io.containerd.runc.v2.
 type RuncOptions struct {
 	Root          string // where the runtime keeps its state
 	SystemdCgroup bool   `json:",omitempty"`
@@ -52,25 +52,25 @@ type RuncOptions struct {
 	CriuWorkPath  string `json:",omitempty"`
 }
 
-// ShimOptions are the options of shims that Berth does not know. They are never written to.
-type ShimOptions struct {
+// ForeignOptions are the options of shims that Berth does not know.
+type ForeignOptions struct {
 	TypeURL    string `json:"TypeUrl,omitempty"`
 	ConfigPath string `json:",omitempty"`
 	ConfigBody []byte `json:",omitempty"`
 }
 
-// Options returns the message that the shim gets with a create, nil when there is none.
-func (r Runtime) Options() proto.Message {
-	switch {
-	case r.Runc != nil:
+// ShimOptions returns the message that the shim gets with a create, nil when there is none.
+func (r Runtime) ShimOptions() proto.Message {
+	switch o := r.Options; {
+	case r.Shim == config.ShimRuncV2:
 		return &runcoptions.Options{
-			BinaryName: r.Path, Root: r.Runc.Root, SystemdCgroup: r.Runc.SystemdCgroup, NoPivotRoot: r.Runc.NoPivotRoot,
-			NoNewKeyring: r.Runc.NoNewKeyring, ShimCgroup: r.Runc.ShimCgroup, IoUid: r.Runc.IoUID, IoGid: r.Runc.IoGID,
-			CriuImagePath: r.Runc.CriuImagePath, CriuWorkPath: r.Runc.CriuWorkPath,
+			BinaryName: r.Path, Root: o.Root, SystemdCgroup: o.SystemdCgroup, NoPivotRoot: o.NoPivotRoot,
+			NoNewKeyring: o.NoNewKeyring, ShimCgroup: o.ShimCgroup, IoUid: o.IoUID, IoGid: o.IoGID,
+			CriuImagePath: o.CriuImagePath, CriuWorkPath: o.CriuWorkPath,
 		}
-	case r.Shimmed != nil:
+	case r.Foreign != nil:
 		return &runtimeoptions.Options{
-			TypeUrl: r.Shimmed.TypeURL, ConfigPath: r.Shimmed.ConfigPath, ConfigBody: r.Shimmed.ConfigBody,
+			TypeUrl: r.Foreign.TypeURL, ConfigPath: r.Foreign.ConfigPath, ConfigBody: r.Foreign.ConfigBody,
 		}
 	}
 	return nil
@@ -205,8 +205,8 @@ func resolveOne(cfg config.Config, dir, name string, rc config.Runtime) (*entry,
 		if len(rc.Options) == 0 {
 			return e, nil
 		}
-		e.rt.Shimmed = &ShimOptions{}
-		return e, decodeOptions(rc.Options, e.rt.Shimmed)
+		e.rt.Foreign = &ForeignOptions{}
+		return e, decodeOptions(rc.Options, e.rt.Foreign)
 	case len(rc.Args) == 0:
 		return &entry{rt: stock(cfg, name, rc.Path)}, nil
 	}
@@ -226,7 +226,7 @@ func resolveRunc(cfg config.Config, name string, rc config.Runtime) (*entry, err
 	with := struct {
 		*RuncOptions
 		BinaryName string
-	}{RuncOptions: rt.Runc}
+	}{RuncOptions: &rt.Options}
 	if err := decodeOptions(rc.Options, &with); err != nil {
 		return nil, err
 	}
