@@ -1,0 +1,258 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+func event(i int) Message {
+	return Message{
+		Type: Container, Action: Start, TimeNano: int64(i) * int64(time.Second), Revision: uint64(i),
+		Actor: Actor{ID: strconv.Itoa(i), Attributes: map[string]string{"name": "c" + strconv.Itoa(i)}},
+	}
+}
+
+func fill(r *Ring, from, to int) {
+	for i := from; i <= to; i++ {
+		r.Append(event(i))
+	}
+}
+
+// take reads events until none is there, without waiting.
+func take(t *testing.T, c *Cursor) []string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var got []string
+	for {
+		m, err := c.Next(ctx)
+		if errors.Is(err, context.Canceled) {
+			return got
+		}
+		if errors.Is(err, io.EOF) {
+			return append(got, "EOF")
+		}
+		assert.NilError(t, err)
+		if m.Action == Gap {
+			got = append(got, "gap "+m.Actor.Attributes[AttrMissed])
+			continue
+		}
+		got = append(got, m.Actor.ID)
+	}
+}
+
+func TestWhereASubscriberBegins(t *testing.T) {
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	r := NewRing(4)
+	fill(r, 1, 6) // 3 to 6 are held
+	for _, tc := range []struct {
+		doc  string
+		opts Options
+		want []string
+	}{
+		{"only what is new", Options{}, nil},
+		{"since, inclusive", Options{Since: at(5)}, []string{"5", "6"}},
+		{"since before all that is held", Options{Since: at(1)}, []string{"3", "4", "5", "6"}},
+		{"until in the past, inclusive", Options{Until: at(4)}, []string{"3", "4", "EOF"}},
+		{"since and until", Options{Since: at(4), Until: at(5)}, []string{"4", "5", "EOF"}},
+		{"until in the future", Options{Since: at(6), Until: time.Now().Add(time.Hour)}, []string{"6"}},
+		{"resume", Options{After: r.base + 3}, []string{"5", "6"}},
+		{"resume behind the newest", Options{After: r.base + 5}, nil},
+		{"resume with the oldest that is gone", Options{After: r.base + 1}, []string{"3", "4", "5", "6"}},
+		{"resume with one missed", Options{After: r.base}, []string{"gap 1", "3", "4", "5", "6"}},
+		{"resume wins over since", Options{After: r.base + 4, Since: at(1)}, []string{"6"}},
+		{"resume from before this process", Options{After: r.base - 10},
+			[]string{"gap unknown", "3", "4", "5", "6"}},
+		{"resume from the future", Options{After: r.base + 1000}, []string{"gap unknown", "3", "4", "5", "6"}},
+		{"filtered", Options{Since: at(1), Filters: map[string][]string{"container": {"c4", "c6"}}},
+			[]string{"4", "6"}},
+		{"a gap passes filters", Options{After: r.base, Filters: map[string][]string{"container": {"c4"}}},
+			[]string{"gap 1", "4"}},
+	} {
+		t.Run(tc.doc, func(t *testing.T) {
+			assert.DeepEqual(t, take(t, r.Subscribe(tc.opts)), tc.want)
+		})
+	}
+}
+
+func TestOverrun(t *testing.T) {
+	r := NewRing(3)
+	c := r.Subscribe(Options{})
+	fill(r, 1, 2)
+	assert.DeepEqual(t, take(t, c), []string{"1", "2"})
+	fill(r, 3, 9)
+	gap, err := c.Next(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, gap.Type, Daemon)
+	assert.Equal(t, gap.Action, Gap)
+	assert.Equal(t, gap.Actor.Attributes[AttrMissed], "4")
+	first, err := c.Next(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, first.Actor.ID, "7")
+	assert.Equal(t, gap.ID+1, first.ID, "whoever resumes from the gap begins behind it")
+	assert.Equal(t, gap.Revision, first.Revision)
+	assert.Equal(t, gap.TimeNano, first.TimeNano)
+	assert.DeepEqual(t, take(t, c), []string{"8", "9"})
+	assert.DeepEqual(t, take(t, r.Subscribe(Options{After: gap.ID})), []string{"7", "8", "9"})
+}
+
+func TestDefaults(t *testing.T) {
+	r := NewRing(0)
+	c := r.Subscribe(Options{})
+	attrs := map[string]string{"name": "a"}
+	before := time.Now().UnixNano()
+	r.Append(Message{Type: Volume, Action: Create, Actor: Actor{ID: "v", Attributes: attrs}})
+	attrs["name"] = "changed by the one who sent it"
+	m, err := c.Next(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, m.Scope, ScopeLocal)
+	assert.Assert(t, m.TimeNano >= before && m.TimeNano <= time.Now().UnixNano())
+	assert.Equal(t, m.Time, m.TimeNano/int64(time.Second))
+	assert.Equal(t, m.Actor.Attributes["name"], "a")
+
+	m.Actor.Attributes["name"] = "changed by one who got it"
+	again, err := r.Subscribe(Options{After: m.ID - 1}).Next(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, again.Actor.Attributes["name"], "a")
+
+	assert.Assert(t, NewRing(1).base > m.ID, "the ids of a later process are greater")
+}
+
+func TestNextWaits(t *testing.T) {
+	r := NewRing(4)
+	c := r.Subscribe(Options{Filters: map[string][]string{"container": {"c2"}}})
+	got := make(chan Message)
+	go func() {
+		m, err := c.Next(context.Background())
+		if err == nil {
+			got <- m
+		}
+		close(got)
+	}()
+	fill(r, 1, 2)
+	select {
+	case m := <-got:
+		assert.Equal(t, m.Actor.ID, "2")
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody woke the subscriber")
+	}
+}
+
+func TestUntilEndsTheWaiting(t *testing.T) {
+	r := NewRing(4)
+	until := time.Now().Add(50 * time.Millisecond)
+	c := r.Subscribe(Options{Until: until})
+	r.Append(Message{Type: Daemon, Action: Reload})
+	m, err := c.Next(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, m.Action, Reload)
+	_, err = c.Next(t.Context())
+	assert.Equal(t, err, io.EOF)
+	assert.Assert(t, time.Now().After(until))
+}
+
+// The subscribers begin together and read while others append: each sees every event once and in order, or a gap of the
+// right size.
+func TestConcurrentSubscribers(t *testing.T) {
+	const events, publishers, readers = 5000, 4, 8
+	r := NewRing(64)
+	var wg sync.WaitGroup
+	errs := make(chan error, readers)
+	for range readers {
+		c := r.Subscribe(Options{})
+		wg.Go(func() {
+			if err := count(c, events*publishers); err != nil {
+				errs <- err
+			}
+		})
+	}
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range events {
+				r.Append(Message{Type: Container, Action: Start, Actor: Actor{
+					ID: strconv.Itoa(p), Attributes: map[string]string{"n": strconv.Itoa(i)},
+				}})
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Error(err)
+	}
+}
+
+// count reads until it knows of n events.
+func count(c *Cursor, n int) error {
+	seen, last := 0, c.next-1
+	for seen < n {
+		m, err := c.Next(context.Background())
+		if err != nil {
+			return err
+		}
+		missed := 1
+		if m.Action == Gap {
+			if missed, err = strconv.Atoi(m.Actor.Attributes[AttrMissed]); err != nil {
+				return err
+			}
+		}
+		seen += missed
+		if m.ID != last+uint64(missed) {
+			return fmt.Errorf("id %d, %d missed, after id %d", m.ID, missed, last)
+		}
+		last = m.ID
+	}
+	return nil
+}
+
+// A hundred subscribers that do not read cost the publisher nothing and no memory that grows.
+func TestIdleSubscribersDelayNobody(t *testing.T) {
+	r := NewRing(256)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	var cursors []*Cursor
+	for i := range 100 {
+		c := r.Subscribe(Options{})
+		cursors = append(cursors, c)
+		if i%2 == 0 { // half of them wait once, get an event, and then never come back
+			wg.Go(func() { _, _ = c.Next(ctx) })
+		}
+	}
+	const n = 10_000
+	var slow int
+	for i := range n {
+		m := event(i)
+		start := time.Now()
+		r.Append(m)
+		if time.Since(start) > time.Millisecond {
+			slow++
+		}
+	}
+	// The machine that runs this may take the processor away at any time, so a few may be late.
+	assert.Assert(t, slow < n/1000, "%d of %d were delayed", slow, n)
+	assert.Equal(t, len(r.held), 256)
+	got := take(t, cursors[1])
+	assert.Equal(t, got[0], "gap "+strconv.Itoa(n-256))
+	assert.Equal(t, len(got), 257)
+}
+
+func BenchmarkAppend(b *testing.B) {
+	r := NewRing(4096)
+	for range 100 {
+		r.Subscribe(Options{})
+	}
+	m := event(1)
+	for b.Loop() {
+		r.Append(m)
+	}
+}
