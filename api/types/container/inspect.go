@@ -46,6 +46,17 @@ type Base struct {
 	Storage    *Storage `json:",omitempty"`
 	SizeRw     *int64   `json:",omitempty"` // bytes
 	SizeRootFs *int64   `json:",omitempty"` // bytes
+	// Defaulted is not sent; the table of versions needs it.
+	Defaulted Defaulted `json:"-"`
+}
+
+// Defaulted tells which settings the client left to the engine when it created the container. Old versions show these as
+// they were sent, not as they are stored.
+type Defaulted struct {
+	NetworkMode   bool // nothing or "default" was sent, "bridge" is stored
+	RestartPolicy bool // no name was sent, "no" is stored
+	Runtime       bool // none was sent, the default one is stored
+	PortBindings  bool // nothing or null was sent, an empty map is stored
 }
 
 // State is what a container does now.
@@ -163,6 +174,8 @@ type Summary struct {
 	Health                  *SummaryHealth `json:",omitempty"` // from 1.52 on
 	NetworkSettings         *SummaryNetworks
 	Mounts                  []MountPoint
+	// Defaulted is not sent; the table of versions needs it.
+	Defaulted Defaulted `json:"-"`
 }
 
 // PortSummary is one port in a list.

@@ -16,6 +16,9 @@ type CreateRequest struct {
 	Config           *Config                   `json:"-"`
 	HostConfig       *HostConfig               // nil: all defaults
 	NetworkingConfig *network.NetworkingConfig // nil: none
+	// ReadOnlyNonRecursive says that read-only binds leave what is mounted below them writable. Clients below 1.44 expect
+	// that of binds that say nothing about it.
+	ReadOnlyNonRecursive bool `json:"-"`
 }
 
 // CreateResponse is what POST /containers/create answers.
