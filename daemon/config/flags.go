@@ -17,7 +17,8 @@ import (
 // FileFlag is the flag that names the configuration file.
 const FileFlag = "config-file"
 
-// RegisterFlags adds the flags of all keys to fs, and --config-file. Load reads them from there.
+// RegisterFlags adds the flags of all keys to fs, and --config-file. Load reads them from there. Flags of features that
+// are missing are known, but not shown in the usage text.
 func RegisterFlags(fs *pflag.FlagSet) {
 	fs.String(FileFlag, DefaultFile, "Configuration file; the default one need not exist.")
 	defaults := Default()
@@ -25,17 +26,15 @@ func RegisterFlags(fs *pflag.FlagSet) {
 		if k.Flag == "" {
 			continue
 		}
-		usage := k.Doc
-		if k.Missing != "" {
-			usage = "(not built yet) " + usage
-		}
 		def := k.field(&defaults)
-		f := fs.VarPF(newFlagValue(def.Type()), k.Flag, k.Short, usage)
+		f := fs.VarPF(newFlagValue(def.Type()), k.Flag, k.Short, k.Doc)
+		f.Hidden = k.Missing != ""
+		f.DefValue = ""
+		if !isZero(def) {
+			f.DefValue = flagText(def)
+		}
 		if def.Kind() == reflect.Bool {
 			f.NoOptDefVal = "true"
-		}
-		if !def.IsZero() {
-			f.DefValue = flagText(def)
 		}
 	}
 }
@@ -56,11 +55,7 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 		return errdefs.InvalidParameter(err)
 	}
 	var names []string
-	fs.VisitAll(func(f *pflag.Flag) {
-		if !f.Hidden {
-			names = append(names, f.Name)
-		}
-	})
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	if near := nearest(unknown.GetSpecifiedName(), names); near != "" && len(unknown.GetSpecifiedName()) > 1 {
 		return errdefs.InvalidParameterf("%w; did you mean --%s?", err, near)
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -67,11 +68,26 @@ func (k Key) DefaultText() string {
 
 // field returns the key's field of c. The table and Config name the same keys; a test holds them to it.
 func (k Key) field(c *Config) reflect.Value {
-	v := reflect.ValueOf(c).Elem()
-	if k.Section != "" {
-		v = v.FieldByIndex(tagged(v.Type(), k.Section))
+	return reflect.ValueOf(c).Elem().FieldByIndex(fields[k.Path()])
+}
+
+// fields has the place of each key in Config, by Key.Path. It is only read.
+var fields = fieldIndex(reflect.TypeFor[Config](), "", nil)
+
+func fieldIndex(t reflect.Type, prefix string, at []int) map[string][]int {
+	index := map[string][]int{}
+	for _, f := range reflect.VisibleFields(t) {
+		name := f.Tag.Get("json")
+		place := slices.Concat(at, f.Index)
+		switch {
+		case name == "": // embedded: its fields are visible in t
+		case f.Type == reflect.TypeFor[Proxies]():
+			maps.Copy(index, fieldIndex(f.Type, name+".", place))
+		default:
+			index[prefix+name] = place
+		}
 	}
-	return v.FieldByIndex(tagged(v.Type(), k.Name))
+	return index
 }
 
 // json returns the key's value in c as JSON: the one form in which values are compared and shown.
@@ -100,16 +116,6 @@ func (k Key) display(c *Config) json.RawMessage {
 		}
 	}
 	return k.json(c)
-}
-
-// tagged returns the index of the field of t, or of a struct embedded in it, that has the JSON name.
-func tagged(t reflect.Type, name string) []int {
-	for _, f := range reflect.VisibleFields(t) {
-		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
-			return f.Index
-		}
-	}
-	panic("config: no field for the key " + name)
 }
 
 // lookup finds a key by the place it has in the file.

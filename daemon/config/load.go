@@ -158,12 +158,11 @@ func (l *loader) member(section, name string, data json.RawMessage) {
 	if string(data) == "null" {
 		return
 	}
-	value := reflect.New(k.field(&l.cfg).Type())
-	if err := decodeStrict(data, value.Interface()); err != nil {
+	v, err := decode(data, k.field(&l.cfg).Type())
+	if err != nil {
 		l.errs = append(l.errs, typeError(k.Path(), err))
 		return
 	}
-	v := value.Elem()
 	origin := FromFile
 	if fromFlag, both := l.flagValue(k); both {
 		if !k.merge {
@@ -180,6 +179,27 @@ func (l *loader) member(section, name string, data json.RawMessage) {
 	}
 	k.field(&l.cfg).Set(v)
 	l.origins[k.Path()] = origin
+}
+
+// decode decodes a value of type t. Maps are decoded entry by entry, so that an error can say which one.
+func decode(data json.RawMessage, t reflect.Type) (reflect.Value, error) {
+	v := reflect.New(t)
+	if t.Kind() != reflect.Map {
+		return v.Elem(), decodeStrict(data, v.Interface())
+	}
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(data, &raw) != nil {
+		return v.Elem(), decodeStrict(data, v.Interface())
+	}
+	v.Elem().Set(empty(t))
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		entry := reflect.New(t.Elem())
+		if err := decodeStrict(raw[name], entry.Interface()); err != nil {
+			return v.Elem(), fmt.Errorf("%s: %w", name, err)
+		}
+		v.Elem().SetMapIndex(reflect.ValueOf(name), entry.Elem())
+	}
+	return v.Elem(), nil
 }
 
 // normalize brings values that mean the same to one form.
@@ -204,6 +224,12 @@ func (l *loader) normalize() {
 		c.TLS = true
 	}
 	c.Labels = slices.DeleteFunc(c.Labels, seen())
+	for name, limit := range c.DefaultUlimits {
+		if limit.Name == "" {
+			limit.Name = name
+			c.DefaultUlimits[name] = limit
+		}
+	}
 }
 
 // seen tells of every text but the first that it was there before.
@@ -277,13 +303,13 @@ func meantKey(section, name string) string {
 			return k.Path()
 		}
 		if k.Section == section {
-			names = append(names, k.Name)
+			names = append(names, k.Path())
 		}
 		if section == "" && k.Section != "" {
 			names = append(names, k.Section)
 		}
 	}
-	return nearest(name, names)
+	return nearest(Key{Section: section, Name: name}.Path(), names)
 }
 
 // typeError says in plain words that a value is of the wrong kind.

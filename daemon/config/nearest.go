@@ -8,7 +8,8 @@ import (
 // nearest returns the candidate that is most like name, or "" when none is like it. Case does not count.
 func nearest(name string, candidates []string) string {
 	name = strings.ToLower(name)
-	best, least := "", max(2, len(name)/3)+1
+	// Short names are like too many others.
+	best, least := "", max(min(2, len(name)-2), len(name)/3)+1
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
 		if d := distance(name, strings.ToLower(c)); d < least {
 			best, least = c, d

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -97,24 +95,6 @@ func (r *Runtime) UnmarshalJSON(data []byte) error {
 // Runtimes are OCI runtimes by name.
 type Runtimes map[string]Runtime
 
-// UnmarshalJSON reads name → entry, and names the entry in an error.
-func (r *Runtimes) UnmarshalJSON(data []byte) error {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return err
-	}
-	out := make(Runtimes, len(raw))
-	for _, name := range slices.Sorted(maps.Keys(raw)) {
-		var rt Runtime
-		if err := json.Unmarshal(raw[name], &rt); err != nil {
-			return fmt.Errorf("runtime %s: %w", name, err)
-		}
-		out[name] = rt
-	}
-	*r = out
-	return nil
-}
-
 // Set reads name=path, as --add-runtime has it.
 func (r Runtimes) Set(s string) error {
 	name, path, ok := strings.Cut(s, "=")
@@ -139,22 +119,6 @@ func (u Ulimits) Set(s string) error {
 		return err
 	}
 	u[l.Name] = *l
-	return nil
-}
-
-// UnmarshalJSON reads name → {Name, Hard, Soft}; the inner name may be left out.
-func (u *Ulimits) UnmarshalJSON(data []byte) error {
-	var plain map[string]units.Ulimit
-	if err := decodeStrict(data, &plain); err != nil {
-		return err
-	}
-	for name, l := range plain {
-		if l.Name == "" {
-			l.Name = name
-			plain[name] = l
-		}
-	}
-	*u = plain
 	return nil
 }
 
