@@ -1,0 +1,64 @@
+// Package container has the routes of containers and of the commands that are run in them.
+package container
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/berthd/berth/api/server/httputil"
+	containertypes "github.com/berthd/berth/api/types/container"
+)
+
+// Backend is what the routes ask for. Errors have a class.
+type Backend interface {
+	ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error)
+	Containers(ctx context.Context, o containertypes.ListOptions) ([]*containertypes.Summary, error)
+	ContainerInspect(ctx context.Context, name string, size bool, version string) (any, error)
+	ContainerStart(ctx context.Context, name string) error
+	ContainerStop(ctx context.Context, name string, o containertypes.StopOptions) error
+	ContainerRestart(ctx context.Context, name string, o containertypes.StopOptions) error
+	ContainerKill(ctx context.Context, name, signal string) error
+	ContainerRename(ctx context.Context, name, newName string) error
+	ContainerRemove(ctx context.Context, name string, o containertypes.RemoveOptions) error
+	ContainerResize(ctx context.Context, name string, height, width uint32) error
+	// ContainerWait calls found once the container is known, before it waits.
+	ContainerWait(ctx context.Context, name string, c containertypes.WaitCondition, found func()) (containertypes.WaitResponse, error)
+	// ContainerLogs calls found before the first line.
+	ContainerLogs(ctx context.Context, name string, o containertypes.LogsOptions, found func(tty bool), send func(containertypes.LogMessage) error) error
+	ContainerAttach(ctx context.Context, name string, o containertypes.AttachOptions) error
+
+	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
+	ContainerExecInspect(id string) (*containertypes.ExecInspect, error)
+	ContainerExecPrepare(id string) (tty bool, err error)
+	// ContainerExecStart runs detached when streams is nil.
+	ContainerExecStart(ctx context.Context, id string, o containertypes.ExecStartOptions, streams *containertypes.Streams) error
+	ContainerExecResize(ctx context.Context, id string, height, width uint32) error
+}
+
+type router struct {
+	backend Backend
+}
+
+// Routes returns the routes on b.
+func Routes(b Backend) []httputil.Route {
+	r := &router{b}
+	return []httputil.Route{
+		{Method: http.MethodGet, Path: "/containers/json", Handler: r.list},
+		{Method: http.MethodPost, Path: "/containers/create", Handler: r.create},
+		{Method: http.MethodGet, Path: "/containers/{name}/json", Handler: r.inspect},
+		{Method: http.MethodGet, Path: "/containers/{name}/logs", Handler: r.logs},
+		{Method: http.MethodPost, Path: "/containers/{name}/start", Handler: r.start},
+		{Method: http.MethodPost, Path: "/containers/{name}/stop", Handler: r.stop},
+		{Method: http.MethodPost, Path: "/containers/{name}/restart", Handler: r.restart},
+		{Method: http.MethodPost, Path: "/containers/{name}/kill", Handler: r.kill},
+		{Method: http.MethodPost, Path: "/containers/{name}/rename", Handler: r.rename},
+		{Method: http.MethodPost, Path: "/containers/{name}/wait", Handler: r.wait},
+		{Method: http.MethodPost, Path: "/containers/{name}/resize", Handler: r.resize},
+		{Method: http.MethodPost, Path: "/containers/{name}/attach", Handler: r.attach},
+		{Method: http.MethodDelete, Path: "/containers/{name}", Handler: r.remove},
+		{Method: http.MethodPost, Path: "/containers/{name}/exec", Handler: r.execCreate},
+		{Method: http.MethodPost, Path: "/exec/{id}/start", Handler: r.execStart},
+		{Method: http.MethodPost, Path: "/exec/{id}/resize", Handler: r.execResize},
+		{Method: http.MethodGet, Path: "/exec/{id}/json", Handler: r.execInspect},
+	}
+}

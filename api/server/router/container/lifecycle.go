@@ -1,0 +1,173 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/berthd/berth/api/server/httputil"
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/errdefs"
+)
+
+func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
+	f, err := httputil.Filters(r)
+	if err != nil {
+		return err
+	}
+	limit, err := httputil.Int(r, "limit", 0)
+	if err != nil {
+		return err
+	}
+	list, err := rt.backend.Containers(r.Context(), containertypes.ListOptions{
+		All: httputil.Bool(r, "all"), Size: httputil.Bool(r, "size"), Limit: limit, Filters: f,
+	})
+	if err != nil {
+		return err
+	}
+	p := versions.FromContext(r.Context())
+	out := make([]any, 0, len(list))
+	for _, s := range list {
+		out = append(out, versions.Response(p, s))
+	}
+	return httputil.WriteJSON(w, http.StatusOK, out)
+}
+
+// createBody is what a client sends: the container's configuration with two parts beside it.
+type createBody struct {
+	*containertypes.Config
+	containertypes.CreateRequest
+}
+
+func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return errdefs.InvalidParameter(errors.New("invalid JSON: " + io.EOF.Error()))
+	}
+	var body createBody
+	if err := httputil.ReadJSON(r, &body); err != nil {
+		return err
+	}
+	req := body.CreateRequest
+	req.Config = body.Config
+	req.Name, req.Platform = r.URL.Query().Get("name"), r.URL.Query().Get("platform")
+	warnings, err := versions.Request(versions.FromContext(r.Context()), &req)
+	if err != nil {
+		return err
+	}
+	resp, err := rt.backend.ContainerCreate(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	resp.Warnings = append(warnings, resp.Warnings...)
+	if resp.Warnings == nil {
+		resp.Warnings = []string{}
+	}
+	return httputil.WriteJSON(w, http.StatusCreated, resp)
+}
+
+func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
+	v, err := rt.backend.ContainerInspect(r.Context(), r.PathValue("name"), httputil.Bool(r, "size"),
+		versions.FromContext(r.Context()).Version)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, v)
+}
+
+func (rt *router) start(w http.ResponseWriter, r *http.Request) error {
+	// Some clients send "{}" or "null": so few bytes cannot mean anything.
+	if (r.ContentLength > 7 || r.ContentLength == -1) && !versions.FromContext(r.Context()).StartTakesBody {
+		return errdefs.InvalidParameterf("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+	}
+	if r.URL.Query().Get("checkpoint") != "" {
+		return errdefs.InvalidParameterf("checkpoint is only supported in experimental mode")
+	}
+	return noContent(w, rt.backend.ContainerStart(r.Context(), r.PathValue("name")))
+}
+
+// noContent answers 204 when err is nil.
+func noContent(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+func stopOptions(r *http.Request) (o containertypes.StopOptions, _ error) {
+	q := r.URL.Query()
+	if versions.FromContext(r.Context()).StopTakesSignal {
+		o.Signal = q.Get("signal")
+	}
+	if t := q.Get("t"); t != "" {
+		n, err := strconv.Atoi(t)
+		if err != nil {
+			return o, err
+		}
+		o.Timeout = &n
+	}
+	return o, nil
+}
+
+func (rt *router) stop(w http.ResponseWriter, r *http.Request) error {
+	o, err := stopOptions(r)
+	if err != nil {
+		return errdefs.InvalidParameter(err)
+	}
+	return noContent(w, rt.backend.ContainerStop(r.Context(), r.PathValue("name"), o))
+}
+
+func (rt *router) restart(w http.ResponseWriter, r *http.Request) error {
+	o, err := stopOptions(r)
+	if err != nil {
+		return errdefs.InvalidParameter(err)
+	}
+	return noContent(w, rt.backend.ContainerRestart(r.Context(), r.PathValue("name"), o))
+}
+
+func (rt *router) kill(w http.ResponseWriter, r *http.Request) error {
+	err := rt.backend.ContainerKill(r.Context(), r.PathValue("name"), r.URL.Query().Get("signal"))
+	if errdefs.IsConflict(err) && versions.FromContext(r.Context()).KillIgnoresIdle {
+		err = nil
+	}
+	return noContent(w, err)
+}
+
+func (rt *router) rename(w http.ResponseWriter, r *http.Request) error {
+	return noContent(w, rt.backend.ContainerRename(r.Context(), r.PathValue("name"), r.URL.Query().Get("name")))
+}
+
+func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
+	return noContent(w, rt.backend.ContainerRemove(r.Context(), r.PathValue("name"), containertypes.RemoveOptions{
+		Force: httputil.Bool(r, "force"), Volumes: httputil.Bool(r, "v"), Link: httputil.Bool(r, "link"),
+	}))
+}
+
+func (rt *router) wait(w http.ResponseWriter, r *http.Request) error {
+	p := versions.FromContext(r.Context())
+	cond := containertypes.WaitNotRunning
+	if p.EarlyWaitHeaders {
+		switch c := containertypes.WaitCondition(r.URL.Query().Get("condition")); c {
+		case "":
+		case containertypes.WaitNotRunning, containertypes.WaitNextExit, containertypes.WaitRemoved:
+			cond = c
+		default:
+			return errdefs.InvalidParameterf("invalid condition: %q", c)
+		}
+	}
+	resp, err := rt.backend.ContainerWait(r.Context(), r.PathValue("name"), cond, func() {
+		if p.EarlyWaitHeaders {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if p.EarlyWaitHeaders {
+		return httputil.EncodeJSON(w, versions.Response(p, &resp))
+	}
+	return httputil.WriteJSON(w, http.StatusOK, versions.Response(p, &resp))
+}

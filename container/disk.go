@@ -1,0 +1,131 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/files"
+)
+
+// recordFile is the one file that says what a container is. It is written whole.
+const recordFile = "record.json"
+
+// disk is the directory that holds a directory for each container.
+type disk struct {
+	root     string
+	revision func() uint64
+}
+
+type storedRecord struct {
+	Format   int // 1; a file of a later format is not read
+	Revision uint64
+	Intent   Intent
+	Observed Observed
+}
+
+func (d *disk) dir(id string) string { return filepath.Join(d.root, id) }
+
+// write replaces the record file. An intent is durable when write returns; what is only observed survives a crash of
+// the daemon, and a power cut leaves either the old or the new.
+func (d *disk) write(in Intent, o Observed, intent bool) error {
+	b, err := json.Marshal(storedRecord{Format: 1, Revision: d.revision(), Intent: in, Observed: o})
+	if err != nil {
+		return err
+	}
+	how := files.Whole
+	if intent {
+		how = files.Durable
+	}
+	return files.Write(filepath.Join(d.dir(in.ID), recordFile), b, 0o600, how)
+}
+
+// create makes the container's directory and its first record, durable.
+func (d *disk) create(in Intent) error {
+	if err := os.Mkdir(d.dir(in.ID), 0o710); err != nil {
+		return err
+	}
+	err := d.write(in, Observed{}, true)
+	if err == nil {
+		err = files.SyncDir(d.root)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(d.dir(in.ID)))
+	}
+	return nil
+}
+
+// remove deletes the container's directory, its record last, so that a removal that was cut can go on.
+func (d *disk) remove(id string) error {
+	entries, err := os.ReadDir(d.dir(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == recordFile {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(d.dir(id), e.Name())); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(d.dir(id)); err != nil {
+		return err
+	}
+	return files.SyncDir(d.root)
+}
+
+var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// load reads all records, and the highest stored revision. A record that cannot be read comes as damaged; a directory
+// without a record is a create that was cut before it counted, and is removed.
+func (d *disk) load() (recs []*Record, revision uint64, _ error) {
+	entries, err := os.ReadDir(d.root)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		id := e.Name()
+		if !containerID.MatchString(id) {
+			continue
+		}
+		s, err := d.read(id)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			if err := os.RemoveAll(d.dir(id)); err != nil {
+				return nil, 0, fmt.Errorf("remove what is left of container %s: %w", id, err)
+			}
+			continue
+		case err != nil:
+			recs = append(recs, damaged(id, err))
+			continue
+		}
+		revision = max(revision, s.Revision)
+		recs = append(recs, &Record{Intent: s.Intent, Observed: s.Observed})
+	}
+	return recs, revision, nil
+}
+
+func (d *disk) read(id string) (s storedRecord, _ error) {
+	b, err := os.ReadFile(filepath.Join(d.dir(id), recordFile))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, err
+	}
+	switch {
+	case s.Format != 1:
+		return s, fmt.Errorf("it has format %d, which this version of Berth does not know", s.Format)
+	case s.Intent.ID != id || s.Intent.Config == nil || s.Intent.HostConfig == nil:
+		return s, errdefs.Systemf("it is not the record of this container")
+	}
+	return s, nil
+}

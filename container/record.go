@@ -1,0 +1,129 @@
+// Package container holds what Berth knows of containers: the record of each, the locks that order its changes, the
+// registry of them all, and the execs.
+package container
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/daemon/runtimes"
+)
+
+// Record is all that is known of a container at one revision. It is immutable: whoever holds one may read it for ever,
+// and nobody writes to it or to what it points to. A change makes a new one.
+type Record struct {
+	Intent
+	Observed
+	Revision uint64
+	// Removed marks the last record of a container.
+	Removed bool
+}
+
+// Desired is what a user wants a container to be.
+type Desired string
+
+// What a container can be wanted to be.
+const (
+	Stopped Desired = "stopped"
+	Running Desired = "running"
+	Gone    Desired = "removed"
+)
+
+// Intent is what was asked for. It changes only by Container.Update, which has it on disk before anyone sees it.
+type Intent struct {
+	ID      string
+	Name    string // with a leading slash
+	Created time.Time
+	Path    string
+	Args    []string
+
+	Config     *containertypes.Config
+	HostConfig *containertypes.HostConfig
+
+	ImageID       string
+	ImageManifest *ocispec.Descriptor `json:",omitempty"`
+	OS            string
+	Driver        string // snapshotter
+	Parent        string // chain id of the image: what the layer stands on
+
+	Desired         Desired
+	StoppedByHand   bool   // so that unless-stopped declines at the next start of the daemon
+	Run             uint64 // number of the last start; 0: never started
+	RestartCount    int    // by the restart policy, since the last start by hand
+	RestartAt       time.Time     // when a restart that is pending is due
+	RestartDelay    time.Duration // before the last restart by the policy
+	Task            *Task `json:",omitempty"` // the run's shim; nil when there is none
+	Network         network.Settings
+	MountPoints     map[string]*MountPoint // by destination
+	LogPath         string
+	HostnamePath    string
+	HostsPath       string
+	ResolvConfPath  string
+	AppArmorProfile string
+	ProcessLabel    string
+	MountLabel      string
+	Damaged         bool `json:"-"` // the record on disk cannot be read
+}
+
+// Task says where a run is. It is on disk before the runtime is asked to create anything.
+type Task struct {
+	ShimID  string
+	Bundle  string
+	BootID  string // of the kernel: another one means that the run is over
+	Runtime runtimes.Runtime
+	Cgroup  string // path of the container's cgroup as the runtime spec names it
+}
+
+// MountPoint is one mount of a container.
+type MountPoint struct {
+	Type        string
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
+
+	NonRecursive         bool                         `json:",omitempty"`
+	ReadOnlyNonRecursive bool                         `json:",omitempty"`
+	CreateSource         bool                         `json:",omitempty"` // a bind whose missing source is made as a directory
+	Tmpfs                *containertypes.TmpfsOptions `json:",omitempty"`
+}
+
+// Observed is what was seen. It changes only by Container.Observe, which shows it at once and writes it afterwards.
+type Observed struct {
+	State   State
+	Health  *Health  `json:"-"`
+	ExecIDs []string `json:"-"` // not ended, sorted
+}
+
+// cloneIntent returns an intent whose maps and pointees may be replaced. What stays shared is replaced, never written.
+func cloneIntent(in Intent) Intent {
+	in.MountPoints = maps.Clone(in.MountPoints)
+	in.Network = in.Network.Clone()
+	return in
+}
+
+// WithExec returns ids with id added.
+func WithExec(ids []string, id string) []string {
+	i, found := slices.BinarySearch(ids, id)
+	if found {
+		return ids
+	}
+	return slices.Insert(slices.Clone(ids), i, id)
+}
+
+// WithoutExec returns ids without id, nil when none is left.
+func WithoutExec(ids []string, id string) []string {
+	out := slices.DeleteFunc(slices.Clone(ids), func(s string) bool { return s == id })
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}

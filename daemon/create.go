@@ -1,0 +1,261 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	networktypes "github.com/berthd/berth/api/types/network"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/image"
+	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/internal/undo"
+)
+
+// ContainerCreate makes a container out of an image. The request belongs to the daemon from now on.
+func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error) {
+	var resp containertypes.CreateResponse
+	store := d.config.Load()
+	if req.Config == nil {
+		return resp, errdefs.InvalidParameterf("config cannot be empty in order to create a container")
+	}
+	if req.HostConfig == nil {
+		req.HostConfig = &containertypes.HostConfig{}
+	}
+	warnings, err := d.verify(store, req)
+	if err != nil {
+		return resp, err
+	}
+	if err := fillHostConfig(store, d.host, req.HostConfig); err != nil {
+		return resp, err
+	}
+	err = d.run(ctx, func(ctx context.Context) error {
+		c, more, err := d.create(ctx, req)
+		if err != nil {
+			return err
+		}
+		resp = containertypes.CreateResponse{ID: c.ID, Warnings: append(warnings, more...)}
+		return nil
+	})
+	return resp, err
+}
+
+// create takes lease, layer and name, in this order, and gives all back when a later step fails.
+func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest) (_ *container.Container, warnings []string, err error) {
+	var stack undo.Stack
+	defer func() {
+		if err != nil {
+			err = stack.Run(ctx, err)
+		}
+	}()
+	id := ids.New()
+	leased, err := d.layers.Lease(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	stack.Push("drop the lease", func(ctx context.Context) error { return d.layers.DropLease(ctx, id) })
+	img, err := d.images.Resolve(leased, req.Config.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	if warnings, err = checkPlatform(req.Platform, img); err != nil {
+		return nil, nil, err
+	}
+	if err := mergeImage(req.Config, img); err != nil {
+		return nil, nil, err
+	}
+	in, err := d.newIntent(id, req, img)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in.Name, err = d.reserveName(req.Name, id); err != nil {
+		return nil, nil, err
+	}
+	stack.Push("free the name", func(context.Context) error { d.containers.Unreserve(in.Name, id); return nil })
+	if err := d.layers.Create(leased, id, in.Parent); err != nil {
+		return nil, nil, err
+	}
+	stack.Push("remove the layer", func(ctx context.Context) error { return d.layers.Release(ctx, id) })
+	c, err := d.containers.Add(in, container.Event{Action: "create"})
+	return c, warnings, err
+}
+
+func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *image.Image) (container.Intent, error) {
+	cfg, hc := req.Config, req.HostConfig
+	words := append(slices.Clone(cfg.Entrypoint), cfg.Cmd...)
+	if len(words) == 0 || words[0] == "" {
+		return container.Intent{}, errdefs.InvalidParameterf("no command specified")
+	}
+	if cfg.Hostname == "" {
+		cfg.Hostname = ids.Short(id)
+		if hc.NetworkMode.IsHost() {
+			name, err := os.Hostname()
+			if err != nil {
+				return container.Intent{}, err
+			}
+			cfg.Hostname = name
+		}
+	}
+	mounts, err := parseMounts(cfg, hc)
+	if err != nil {
+		return container.Intent{}, err
+	}
+	return container.Intent{
+		ID: id, Created: time.Now().UTC(), Path: words[0], Args: append([]string{}, words[1:]...),
+		Config: cfg, HostConfig: hc,
+		ImageID: img.ID, ImageManifest: img.Manifest, OS: img.OS, Driver: d.layers.Driver(), Parent: img.ChainID,
+		Desired:     container.Stopped,
+		Network:     network.Settings{Networks: endpoints(hc, req.NetworkingConfig)},
+		MountPoints: mounts,
+	}, nil
+}
+
+// endpoints returns the networks that a container is to be connected to.
+func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
+	eps := map[string]*network.EndpointSettings{}
+	mode := string(hc.NetworkMode)
+	if !strings.HasPrefix(mode, "container:") {
+		eps[mode] = &network.EndpointSettings{}
+	}
+	if nc != nil {
+		for name, ep := range nc.EndpointsConfig {
+			if ep == nil {
+				ep = &networktypes.EndpointSettings{}
+			}
+			eps[name] = &network.EndpointSettings{EndpointSettings: *ep}
+		}
+	}
+	return eps
+}
+
+// reserveName takes the name that was asked for, or finds one. The result has a leading slash.
+func (d *Daemon) reserveName(name, id string) (string, error) {
+	if name != "" {
+		if err := checkName(name); err != nil {
+			return "", err
+		}
+		name = "/" + trimName(name)
+		return name, d.containers.Reserve(name, id)
+	}
+	for range 8 {
+		name = "/" + randomName()
+		if d.containers.Reserve(name, id) == nil {
+			return name, nil
+		}
+	}
+	name = "/" + ids.Short(id)
+	return name, d.containers.Reserve(name, id)
+}
+
+// mergeImage fills what the request leaves open with what the image says.
+func mergeImage(cfg *containertypes.Config, img *image.Image) error {
+	ic := img.Config
+	if cfg.User == "" {
+		cfg.User = ic.User
+	}
+	if len(ic.ExposedPorts) > 0 {
+		ports, err := parsePorts(ic.ExposedPorts)
+		if err != nil {
+			return err
+		}
+		maps.Copy(ports, cfg.ExposedPorts)
+		cfg.ExposedPorts = ports
+	}
+	cfg.Env = mergeEnv(cfg.Env, ic.Env)
+	cfg.Labels = mergeMaps(cfg.Labels, ic.Labels)
+	if cfg.Labels == nil {
+		cfg.Labels = map[string]string{}
+	}
+	if len(cfg.Entrypoint) == 0 {
+		if len(cfg.Cmd) == 0 {
+			cfg.Cmd, cfg.ArgsEscaped = ic.Cmd, ic.ArgsEscaped
+		}
+		if cfg.Entrypoint == nil {
+			cfg.Entrypoint = ic.Entrypoint
+		}
+	}
+	if len(cfg.Entrypoint) == 1 && cfg.Entrypoint[0] == "" { // how a client asks for none
+		cfg.Entrypoint = nil
+	}
+	if cfg.WorkingDir == "" {
+		cfg.WorkingDir = ic.WorkingDir
+	}
+	cfg.Volumes = mergeMaps(cfg.Volumes, ic.Volumes)
+	if cfg.StopSignal == "" {
+		cfg.StopSignal = ic.StopSignal
+	}
+	if len(cfg.Shell) == 0 {
+		cfg.Shell = ic.Shell
+	}
+	cfg.Healthcheck = mergeHealth(cfg.Healthcheck, ic.Healthcheck)
+	cfg.OnBuild = nil
+	return nil
+}
+
+func mergeMaps[V any](mine, base map[string]V) map[string]V {
+	if len(base) == 0 {
+		return mine
+	}
+	all := maps.Clone(base)
+	maps.Copy(all, mine)
+	return all
+}
+
+// mergeEnv puts before mine those variables of the image that mine does not set. "NAME" alone unsets a variable later.
+func mergeEnv(mine, base []string) []string {
+	set := map[string]bool{}
+	for _, e := range mine {
+		name, _, _ := strings.Cut(e, "=")
+		set[name] = true
+	}
+	var env []string
+	for _, e := range base {
+		if name, _, _ := strings.Cut(e, "="); !set[name] {
+			env = append(env, e)
+		}
+	}
+	return append(mine, env...)
+}
+
+func mergeHealth(mine, base *containertypes.HealthConfig) *containertypes.HealthConfig {
+	if base == nil || mine == nil {
+		if mine == nil {
+			return base
+		}
+		return mine
+	}
+	h := *mine
+	if len(h.Test) == 0 {
+		h.Test = base.Test
+	}
+	h.Interval = cmp.Or(h.Interval, base.Interval)
+	h.Timeout = cmp.Or(h.Timeout, base.Timeout)
+	h.StartPeriod = cmp.Or(h.StartPeriod, base.StartPeriod)
+	h.StartInterval = cmp.Or(h.StartInterval, base.StartInterval)
+	h.Retries = cmp.Or(h.Retries, base.Retries)
+	return &h
+}
+
+// checkPlatform compares the image with the platform that was asked for, else with this machine's.
+func checkPlatform(want string, img *image.Image) (warnings []string, _ error) {
+	have := img.OS + "/" + img.Architecture
+	if want != "" {
+		if os, arch, ok := strings.Cut(want, "/"); os != img.OS || ok && arch != img.Architecture {
+			return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", img.Ref, want)
+		}
+		return nil, nil
+	}
+	if host := "linux/" + hostArch; have != host {
+		return []string{fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) "+
+			"and no specific platform was requested", have, host)}, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,192 @@
+// Package daemon is the engine: it owns the containers, their execs, the images and the configuration, and does to them
+// what the API asks for. One verb, one file.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/daemon/events"
+	"github.com/berthd/berth/image"
+	"github.com/berthd/berth/layer"
+	"github.com/berthd/berth/libcontainerd/embedded"
+	"github.com/berthd/berth/libcontainerd/task"
+	"github.com/berthd/berth/libnetwork"
+)
+
+// Daemon is one engine. Its methods may be called from everywhere at once.
+type Daemon struct {
+	containers *container.Registry
+	execs      *container.ExecStore
+	images     *image.Service
+	layers     *layer.Service
+	networks   *libnetwork.Service
+	tasks      *task.Service
+	storage    *embedded.Engine
+	events     *events.Ring
+	runs       *runs
+	host       host
+
+	config   atomic.Pointer[configStore]
+	reloadMu sync.Mutex // one reload at a time
+	load     Loader
+	applied  func(*config.Config)
+	work     *work
+}
+
+// Loader works out the configuration anew: defaults, flags and file.
+type Loader func() (config.Config, config.Origins, error)
+
+// Options are what New needs beside the configuration.
+type Options struct {
+	// Load is asked at the start and at every reload.
+	Load Loader
+	// Applied is told each configuration that comes into force, the first one too. It cannot refuse.
+	Applied func(*config.Config)
+	// ShimPath is the berth-shim that containers run under.
+	ShimPath string
+	// Version and Commit are shown by version and info.
+	Version string
+	Commit  string
+}
+
+// eventsKept is how many events can be asked for afterwards. dockerd keeps 256.
+const eventsKept = 4096
+
+// New starts an engine on the directories that the configuration names. When it returns, all containers can be asked
+// for; those that ran when the last daemon ended are adopted meanwhile. ctx only bounds the start.
+func New(ctx context.Context, o Options) (_ *Daemon, err error) {
+	cfg, origins, err := o.Load()
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{events: events.NewRing(eventsKept), runs: newRuns(), load: o.Load, applied: o.Applied, work: newWork()}
+	defer func() {
+		if err != nil {
+			err = d.abandon(ctx, err)
+		}
+	}()
+	if err := d.openDirectories(cfg); err != nil {
+		return nil, err
+	}
+	if d.host, err = detectHost(cfg, o); err != nil {
+		return nil, err
+	}
+	if err := d.openServices(ctx, cfg, o); err != nil {
+		return nil, err
+	}
+	if err := d.setupConfig(ctx, cfg, origins); err != nil {
+		return nil, err
+	}
+	if err := d.restore(ctx); err != nil {
+		return nil, err
+	}
+	d.work.Go(func() { d.containers.Flush(d.work.ctx) })
+	d.work.Go(func() { d.execs.Collect(d.work.ctx, d.containerGone) })
+	return d, nil
+}
+
+// The directories of an engine, below data-root and exec-root.
+func containersDir(cfg *config.Config) string { return filepath.Join(cfg.DataRoot, "containers") }
+func runtimesDir(cfg *config.Config) string   { return filepath.Join(cfg.DataRoot, "runtimes") }
+func bundleDir(cfg *config.Config, id string) string {
+	return filepath.Join(cfg.ExecRoot, "bundles", id)
+}
+
+func (d *Daemon) openDirectories(cfg config.Config) error {
+	for dir, mode := range map[string]os.FileMode{
+		cfg.DataRoot: 0o710, cfg.ExecRoot: 0o711, runtimesDir(&cfg): 0o700, filepath.Join(cfg.ExecRoot, "bundles"): 0o711,
+	} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return fmt.Errorf("make the directory: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options) (err error) {
+	if d.storage, err = embedded.Start(ctx, embedded.Config{
+		Root: filepath.Join(cfg.DataRoot, "containerd"), State: filepath.Join(cfg.ExecRoot, "containerd"),
+		Namespace: "berth", Address: cfg.Containerd, Snapshotter: cfg.StorageDriver,
+	}); err != nil {
+		return err
+	}
+	if d.networks, err = libnetwork.New(filepath.Join(cfg.DataRoot, "network"), filepath.Join(cfg.ExecRoot, "netns")); err != nil {
+		return err
+	}
+	if d.containers, err = container.Open(containersDir(&cfg), d.events); err != nil {
+		return err
+	}
+	if d.execs, err = container.OpenExecs(filepath.Join(cfg.ExecRoot, "execs")); err != nil {
+		return err
+	}
+	if d.layers, err = layer.New(d.storage, cfg.DataRoot); err != nil {
+		return err
+	}
+	if d.images, err = image.New(image.Options{
+		Engine: d.storage, Layers: d.layers, InUse: d.imageUses,
+		Publish: func(action, id string, attrs map[string]string) { d.containers.TellOther("image", action, id, attrs) },
+	}); err != nil {
+		return err
+	}
+	d.tasks, err = task.New(ctx, task.Options{
+		Root: filepath.Join(cfg.ExecRoot, "shims"), ShimPath: o.ShimPath, Ready: 1, Debug: cfg.Debug,
+	})
+	return err
+}
+
+// Images is the image service, for the routes that are bound to it.
+func (d *Daemon) Images() *image.Service { return d.images }
+
+// Config returns the configuration in force. It is not to be written to.
+func (d *Daemon) Config() *config.Config { return &d.config.Load().Config }
+
+// Close ends the engine: unless live-restore is set, running containers are stopped, each with its signal and time-out,
+// within shutdown-timeout; then every part ends, in order. ctx bounds the whole.
+func (d *Daemon) Close(ctx context.Context) error {
+	cfg := d.Config()
+	if !cfg.LiveRestore {
+		d.stopAll(ctx, time.Duration(cfg.ShutdownTimeout)*time.Second)
+	}
+	return d.abandon(ctx, nil)
+}
+
+// abandon ends the parts that there are, in the reverse order of their start.
+func (d *Daemon) abandon(ctx context.Context, cause error) error {
+	errs := []error{cause, d.work.Close(ctx)}
+	if d.tasks != nil {
+		errs = append(errs, d.tasks.Close(ctx))
+	}
+	if d.storage != nil {
+		errs = append(errs, d.storage.Close(ctx))
+	}
+	return joined(errs)
+}
+
+func (d *Daemon) containerGone(id string) bool {
+	_, err := d.containers.Get(id)
+	return err != nil
+}
+
+// imageUses tells the image service which containers use an image.
+func (d *Daemon) imageUses(imageID string) []image.Use {
+	var uses []image.Use
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		if rec.ImageID == imageID {
+			uses = append(uses, image.Use{ContainerID: rec.ID, Running: rec.State.Running, Ref: rec.Config.Image})
+		}
+	}
+	return uses
+}
+
+// trimName returns a container's name without its slash.
+func trimName(name string) string { return strings.TrimPrefix(name, "/") }

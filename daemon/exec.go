@@ -1,0 +1,293 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/log"
+	"github.com/moby/term"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/libcontainerd/task"
+	"github.com/berthd/berth/oci"
+)
+
+func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// ContainerExecCreate prepares a command in a running container and returns its id.
+func (d *Daemon) ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error) {
+	if len(o.Cmd) == 0 {
+		return "", errdefs.InvalidParameterf("No exec command specified")
+	}
+	keys := []byte{}
+	if o.DetachKeys != "" {
+		var err error
+		if keys, err = term.ToBytes(o.DetachKeys); err != nil {
+			return "", errdefs.Systemf("Invalid escape keys (%s) provided", o.DetachKeys)
+		}
+	}
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return "", err
+	}
+	rec := c.Snapshot()
+	if err := canExec(rec, name); err != nil {
+		return "", err
+	}
+	if rec.Task == nil {
+		return "", errdefs.Conflictf("container %s is not running", rec.ID)
+	}
+	if _, err := d.resolveUser(rec, o.User); err != nil {
+		return "", err
+	}
+	x := container.ExecConfig{
+		ID: ids.New(), ContainerID: rec.ID, Run: rec.Run, ShimID: rec.Task.ShimID,
+		Entrypoint: o.Cmd[0], Args: append([]string{}, o.Cmd[1:]...), Env: o.Env, User: o.User, WorkingDir: o.WorkingDir,
+		Privileged: o.Privileged, Tty: o.Tty, ConsoleSize: o.ConsoleSize,
+		OpenStdin: o.AttachStdin, OpenStdout: o.AttachStdout, OpenStderr: o.AttachStderr,
+		DetachKeys: keys, Created: time.Now().UTC(),
+	}
+	if err := d.execs.Add(x); err != nil {
+		return "", err
+	}
+	_, ok := c.Note(rec.Run, func(ob *container.Observed) { ob.ExecIDs = container.WithExec(ob.ExecIDs, x.ID) },
+		execEvent("exec_create: "+strings.Join(o.Cmd, " "), x.ID))
+	if !ok {
+		d.execs.Drop(x.ID)
+		return "", errdefs.Conflictf("container %s is not running", rec.ID)
+	}
+	return x.ID, nil
+}
+
+func canExec(rec *container.Record, name string) error {
+	switch {
+	case !rec.State.Running:
+		return errdefs.Conflictf("container %s is not running", rec.ID)
+	case rec.State.Paused:
+		return errdefs.Conflictf("Container %s is paused, unpause the container before exec", name)
+	case rec.State.Restarting:
+		return errdefs.Conflictf("Container %s is restarting, wait until the container is running", rec.ID)
+	}
+	return nil
+}
+
+func execEvent(action, id string) container.Event {
+	return container.Event{Action: action, Attributes: map[string]string{"execID": id}}
+}
+
+// ContainerExecPrepare finds the exec that is to be started, before the connection is taken over for it, and tells
+// whether it has a terminal.
+func (d *Daemon) ContainerExecPrepare(id string) (tty bool, _ error) {
+	x, _, err := d.findExec(id)
+	return x.Tty, err
+}
+
+func (d *Daemon) findExec(id string) (container.Exec, *container.Container, error) {
+	x, err := d.execs.Get(id)
+	if err != nil {
+		return x, nil, err
+	}
+	c, err := d.containers.Get(x.ContainerID)
+	if err != nil {
+		return x, nil, errdefs.NotFoundf("No such container: %s", id)
+	}
+	return x, c, nil
+}
+
+// ContainerExecStart runs an exec. With streams it returns when the output has ended and the exit code can be inspected,
+// or when the client has gone or detached; without, once the command runs. The command goes on whoever leaves.
+func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containertypes.ExecStartOptions, streams *containertypes.Streams) error {
+	x, c, err := d.findExec(id)
+	if err != nil {
+		return err
+	}
+	rec := c.Snapshot()
+	if err := canExec(rec, c.ID); err != nil {
+		return err
+	}
+	l := d.runs.of(rec)
+	if l == nil || rec.Run != x.Run {
+		return errdefs.Conflictf("container %s is not running", rec.ID)
+	}
+	if err := d.claimExec(id); err != nil {
+		return err
+	}
+	if o.ConsoleSize != nil && x.Tty {
+		x.ConsoleSize = o.ConsoleSize
+	}
+	var stream *task.Stream
+	ended := make(chan struct{})
+	if err := d.run(ctx, func(ctx context.Context) error {
+		var err error
+		stream, err = d.startExec(ctx, c, l, x, streams, ended)
+		return err
+	}); err != nil || stream == nil {
+		return err
+	}
+	keys := x.DetachKeys
+	if len(keys) == 0 {
+		keys = defaultDetachKeys
+	}
+	detached := make(chan struct{})
+	err = d.pump(*streams, stream, pumpOptions{
+		stdin: x.OpenStdin, closeStdin: !x.Tty, keys: keys, detached: func() {
+			d.containers.Tell(c, execEvent("exec_detach", id))
+			close(detached)
+		},
+	})
+	select {
+	case <-ended:
+	case <-detached:
+	case <-streams.Gone.Done():
+	}
+	return err
+}
+
+// claimExec makes sure that an exec is started once.
+func (d *Daemon) claimExec(id string) error {
+	_, err := d.execs.Change(id, func(s *container.ExecState) error {
+		switch {
+		case s.Ended():
+			return errdefs.Conflictf("exec command %s has already run", id)
+		case s.Started:
+			return errdefs.Conflictf("exec command %s is already running", id)
+		}
+		s.Started = true
+		return nil
+	})
+	return err
+}
+
+// startExec has the runtime start the command. ended is closed when its result is known; a command that cannot start is
+// over at once, with the exit code that users know for it.
+func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, client *containertypes.Streams, ended chan struct{}) (*task.Stream, error) {
+	p, stream, err := d.bringExec(ctx, c, l, x, client)
+	if err != nil {
+		d.execEnded(c, x, execFailure(err))
+		close(ended)
+		return nil, execError(err)
+	}
+	if _, err := d.execs.Change(x.ID, func(s *container.ExecState) error {
+		s.Running, s.Pid = true, p.Pid()
+		return nil
+	}); err != nil {
+		log.G(ctx).WithError(err).Errorf("exec %s has gone while it was started", x.ID)
+	}
+	d.containers.Tell(c, execEvent("exec_start: "+strings.Join(append([]string{x.Entrypoint}, x.Args...), " "), x.ID))
+	d.work.Go(func() {
+		defer close(ended)
+		d.followExec(c, x, p)
+	})
+	return stream, nil
+}
+
+func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, client *containertypes.Streams) (_ *task.Process, stream *task.Stream, err error) {
+	rec := c.Snapshot()
+	user, err := d.resolveUser(rec, x.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	spec, err := oci.Process(rec, x, user, d.ociHost(d.config.Load()))
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := l.task.Exec(ctx, x.ID, task.ExecRequest{Process: spec, Terminal: x.Tty, Stdin: x.OpenStdin})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			if stream != nil {
+				stream.Close()
+				stream = nil
+			}
+			if derr := p.Delete(context.WithoutCancel(ctx)); derr != nil && !errdefs.IsNotFound(derr) {
+				log.G(ctx).WithError(derr).Warnf("exec %s cannot be deleted from its shim", x.ID)
+			}
+		}
+	}()
+	if client != nil {
+		stream, err = p.Attach(ctx, task.AttachOptions{Stdin: x.OpenStdin, Stdout: x.OpenStdout || x.Tty, Stderr: x.OpenStderr})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return p, stream, p.Start(ctx)
+}
+
+// followExec waits for the end of a command and records it.
+func (d *Daemon) followExec(c *container.Container, x container.Exec, p *task.Process) {
+	ctx := d.work.ctx
+	exit, err := p.Wait(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	code := int(exit.Code)
+	if err != nil {
+		// The container's monitor finds out what became of the shim; all that is left to say here is that it is over.
+		log.G(ctx).WithError(err).Warnf("the exit code of exec %s is lost", x.ID)
+		code = 255
+	}
+	d.execEnded(c, x, code)
+	if err := p.Delete(ctx); err != nil && !errdefs.IsNotFound(err) && ctx.Err() == nil {
+		log.G(ctx).WithError(err).Warnf("exec %s cannot be deleted from its shim", x.ID)
+	}
+}
+
+func (d *Daemon) execEnded(c *container.Container, x container.Exec, code int) {
+	if _, err := d.execs.Change(x.ID, func(s *container.ExecState) error {
+		s.Running, s.ExitCode, s.EndedAt = false, &code, time.Now().UTC()
+		return nil
+	}); err != nil {
+		log.L.WithError(err).Errorf("the result of exec %s cannot be kept", x.ID)
+	}
+	e := execEvent("exec_die", x.ID)
+	e.Attributes["exitCode"] = strconv.Itoa(code)
+	c.Note(x.Run, func(o *container.Observed) { o.ExecIDs = container.WithoutExec(o.ExecIDs, x.ID) }, e)
+}
+
+// execFailure is the exit code of a command that could not be started; 126 when nothing better is known.
+func execFailure(err error) int {
+	if code := startExitCode(err); code == 127 {
+		return code
+	}
+	return 126
+}
+
+func execError(err error) error {
+	if execFailure(err) == 127 || startExitCode(err) == 126 {
+		return errdefs.InvalidParameter(err)
+	}
+	return err
+}
+
+// ContainerExecResize sets the size of an exec's terminal.
+func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, width uint32) error {
+	x, c, err := d.findExec(id)
+	if err != nil {
+		return err
+	}
+	l := d.runs.of(c.Snapshot())
+	if !x.State.Running || l == nil {
+		return errdefs.InvalidParameterf("exec process is not started")
+	}
+	return l.task.Process(x.ID, x.State.Pid).Resize(ctx, width, height)
+}
+
+// resolveUser finds a user in the files of a running container; empty is the user that the container runs as.
+func (d *Daemon) resolveUser(rec *container.Record, name string) (oci.User, error) {
+	if name == "" {
+		name = rec.Config.User
+	}
+	u, err := oci.ResolveUser(d.layers.Path(rec.ID), name, rec.HostConfig.GroupAdd)
+	if err != nil {
+		return u, fmt.Errorf("exec in container %s: %w", rec.ID, err)
+	}
+	return u, nil
+}

@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/internal/files"
+	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/oci"
+)
+
+var (
+	hostCPUs = runtime.NumCPU()
+	hostArch = runtime.GOARCH
+)
+
+// host is what an engine finds out once about itself and the machine.
+type host struct {
+	id             string // of the engine, for the life of its data-root
+	name           string
+	bootID         string
+	version        string
+	commit         string
+	swapLimit      bool
+	oomKillDisable bool
+	cgroups        oci.Host
+}
+
+func detectHost(cfg config.Config, o Options) (h host, err error) {
+	h.version, h.commit = o.Version, o.Commit
+	if h.id, err = engineID(filepath.Join(cfg.DataRoot, "engine-id")); err != nil {
+		return h, err
+	}
+	if h.name, err = os.Hostname(); err != nil {
+		return h, err
+	}
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return h, err
+	}
+	h.bootID = strings.TrimSpace(string(b))
+	if h.cgroups, err = oci.DetectHost(); err != nil {
+		return h, fmt.Errorf("find out about this machine: %w", err)
+	}
+	if !h.cgroups.CgroupV2 {
+		h.swapLimit = exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+		h.oomKillDisable = exists("/sys/fs/cgroup/memory/memory.oom_control")
+	} else {
+		h.swapLimit = exists("/proc/swaps")
+	}
+	return h, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// engineID reads the engine's id, or makes one.
+func engineID(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) == 64 {
+		return string(b), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	id := ids.New()
+	return id, files.Write(path, []byte(id), 0o600, files.Durable)
+}

@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-connections/nat"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/errdefs"
+)
+
+// fillHostConfig fills what a create request leaves open with the defaults of this engine. What it fills is stored: a
+// later change of a default does not touch the container.
+func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) error {
+	switch hc.NetworkMode {
+	case "", "default":
+		hc.NetworkMode = "bridge"
+	}
+	if hc.Runtime == "" {
+		hc.Runtime = store.DefaultRuntime
+	}
+	if hc.RestartPolicy.Name == "" {
+		hc.RestartPolicy.Name = "no"
+	}
+	if hc.IpcMode == "" {
+		hc.IpcMode = store.DefaultIpcMode
+	}
+	if hc.CgroupnsMode == "" {
+		hc.CgroupnsMode = store.DefaultCgroupnsMode
+	}
+	if hc.ShmSize == 0 {
+		hc.ShmSize = int64(store.DefaultShmSize)
+	}
+	fillLog(store, hc)
+	if hc.PortBindings == nil {
+		hc.PortBindings = nat.PortMap{}
+	}
+	if hc.PidsLimit != nil && *hc.PidsLimit <= 0 {
+		hc.PidsLimit = nil
+	}
+	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
+		hc.MemorySwappiness = nil
+	}
+	if hc.Memory > 0 && hc.MemorySwap == 0 && h.swapLimit {
+		hc.MemorySwap = 2 * hc.Memory
+	}
+	if hc.OomKillDisable == nil {
+		hc.OomKillDisable = new(bool)
+	}
+	if !h.oomKillDisable {
+		hc.OomKillDisable = nil
+	}
+	hc.KernelMemory, hc.KernelMemoryTCP = nil, nil
+	var err error
+	if hc.CapAdd, err = capabilities(hc.CapAdd); err != nil {
+		return err
+	}
+	if hc.CapDrop, err = capabilities(hc.CapDrop); err != nil {
+		return err
+	}
+	fillPaths(hc)
+	return nil
+}
+
+// fillLog stores the log driver and options: those of the daemon belong to the daemon's driver only.
+func fillLog(store *configStore, hc *containertypes.HostConfig) {
+	if hc.LogConfig.Type == "" {
+		hc.LogConfig.Type = store.LogDriver
+	}
+	if hc.LogConfig.Config == nil {
+		hc.LogConfig.Config = map[string]string{}
+	}
+	if hc.LogConfig.Type == store.LogDriver {
+		hc.LogConfig.Config = mergeMaps(hc.LogConfig.Config, maps.Clone(store.LogOpts))
+	}
+}
+
+// The paths below /proc and /sys that a container does not see, or cannot write to, as dockerd 29 has them.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+		"/sys/firmware",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func fillPaths(hc *containertypes.HostConfig) {
+	if hc.Privileged {
+		return
+	}
+	if hc.MaskedPaths == nil {
+		hc.MaskedPaths = slices.Clone(maskedPaths)
+	}
+	if hc.ReadonlyPaths == nil {
+		hc.ReadonlyPaths = slices.Clone(readonlyPaths)
+	}
+}
+
+// capabilities writes names as the kernel has them, sorted; ALL stays as it is.
+func capabilities(names containertypes.Words) (containertypes.Words, error) {
+	if names == nil {
+		return nil, nil
+	}
+	out := containertypes.Words{}
+	for _, n := range names {
+		n = strings.ToUpper(strings.TrimSpace(n))
+		if n == "" {
+			return nil, errdefs.InvalidParameterf("invalid capability: %q", n)
+		}
+		if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
+			n = "CAP_" + n
+		}
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// parsePorts reads the port specifications of an image ("80/tcp").
+func parsePorts(specs map[string]struct{}) (nat.PortSet, error) {
+	set := nat.PortSet{}
+	for s := range specs {
+		proto, port := nat.SplitProtoPort(s)
+		p, err := nat.NewPort(proto, port)
+		if err != nil {
+			return nil, errdefs.InvalidParameterf("the image exposes an invalid port %q: %w", s, err)
+		}
+		set[p] = struct{}{}
+	}
+	return set, nil
+}

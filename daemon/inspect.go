@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/docker/go-connections/nat"
+	units "github.com/docker/go-units"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	networktypes "github.com/berthd/berth/api/types/network"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/errdefs"
+)
+
+// ContainerInspect returns all about a container in the shape of an API version: *v1p19.InspectResponse below 1.20,
+// *v1p20.InspectResponse at 1.20, else *container.InspectResponse. Nothing in it is shared with the daemon. It never
+// waits for what the container is doing; only size, which the first two do not have, reads the disk.
+func (d *Daemon) ContainerInspect(ctx context.Context, name string, size bool, version string) (any, error) {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	rec := c.Snapshot()
+	r := d.inspect(ctx, rec, d.Config())
+	if size && !versions.LessThan(version, "1.21") {
+		rw, rootfs, err := d.layers.Size(ctx, rec.ID, rec.Parent)
+		if err != nil {
+			return nil, err
+		}
+		r.SizeRw, r.SizeRootFs = &rw, &rootfs
+	}
+	return versions.Response(versions.For(version), r), nil
+}
+
+// inspect builds the union of what all versions show, out of one record and one configuration.
+func (d *Daemon) inspect(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.InspectResponse {
+	return &containertypes.InspectResponse{
+		Base:                    d.inspectBase(ctx, rec, cfg),
+		Mounts:                  mountPoints(rec),
+		Config:                  cloneConfig(rec.Config),
+		NetworkSettings:         networkSettings(rec.Network),
+		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
+	}
+}
+
+func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.Base {
+	hc := cloneHostConfig(rec.HostConfig)
+	hc.Ulimits = withDefaultUlimits(hc.Ulimits, cfg.DefaultUlimits)
+	return &containertypes.Base{
+		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: rec.Path, Args: slices.Clone(rec.Args),
+		State: inspectState(rec), Image: rec.ImageID,
+		ResolvConfPath: rec.ResolvConfPath, HostnamePath: rec.HostnamePath, HostsPath: rec.HostsPath, LogPath: rec.LogPath,
+		Name: rec.Name, RestartCount: rec.RestartCount, Driver: rec.Driver, Platform: rec.OS,
+		MountLabel: rec.MountLabel, ProcessLabel: rec.ProcessLabel, AppArmorProfile: rec.AppArmorProfile,
+		ExecIDs: slices.Clone(rec.ExecIDs), HostConfig: hc,
+		GraphDriver: d.graphDriver(ctx, rec),
+		Storage: &containertypes.Storage{RootFS: &containertypes.RootFSStorage{
+			Snapshot: &containertypes.SnapshotStorage{Name: rec.Driver},
+		}},
+	}
+}
+
+func inspectState(rec *container.Record) *containertypes.State {
+	s := &rec.State
+	out := &containertypes.State{
+		Status: s.Word(), Running: s.Running, Paused: s.Paused, Restarting: s.Restarting, OOMKilled: s.OOMKilled, Dead: s.Dead,
+		Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
+	}
+	if h := rec.Health; h != nil {
+		out.Health = &containertypes.Health{
+			Status: h.Status, FailingStreak: h.FailingStreak, Log: make([]*containertypes.HealthResult, 0, len(h.Log)),
+		}
+		if h.Status == "" {
+			out.Health.Status = "unhealthy"
+		}
+		for _, r := range h.Log {
+			out.Health.Log = append(out.Health.Log, &containertypes.HealthResult{
+				Start: r.Start, End: r.End, ExitCode: r.ExitCode, Output: r.Output,
+			})
+		}
+	}
+	return out
+}
+
+// graphDriver shows where the container's layer is. A container whose layer has gone is shown without.
+func (d *Daemon) graphDriver(ctx context.Context, rec *container.Record) *containertypes.DriverData {
+	g := &containertypes.DriverData{Name: rec.Driver}
+	if data, err := d.layers.Metadata(ctx, rec.ID); err == nil {
+		g.Data = data
+	}
+	return g
+}
+
+// withDefaultUlimits adds the daemon's limits that a container does not set, by name.
+func withDefaultUlimits(own []*units.Ulimit, defaults map[string]*units.Ulimit) []*units.Ulimit {
+	for _, name := range slices.Sorted(maps.Keys(defaults)) {
+		if !slices.ContainsFunc(own, func(u *units.Ulimit) bool { return u.Name == name }) {
+			u := *defaults[name]
+			own = append(own, &u)
+		}
+	}
+	return own
+}
+
+// mountPoints returns the mounts by destination; never nil.
+func mountPoints(rec *container.Record) []containertypes.MountPoint {
+	mps := make([]containertypes.MountPoint, 0, len(rec.MountPoints))
+	for _, dest := range slices.Sorted(maps.Keys(rec.MountPoints)) {
+		m := rec.MountPoints[dest]
+		mps = append(mps, containertypes.MountPoint{
+			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Driver: m.Driver,
+			Mode: m.Mode, RW: m.RW, Propagation: m.Propagation,
+		})
+	}
+	return mps
+}
+
+func networkSettings(s network.Settings) *containertypes.NetworkSettings {
+	ns := &containertypes.NetworkSettings{
+		LegacySandbox: &containertypes.LegacySandbox{}, LegacyEndpoint: &containertypes.LegacyEndpoint{},
+		SandboxID: s.SandboxID, SandboxKey: s.SandboxKey, Ports: clonePorts(s.Ports), Networks: wireEndpoints(s),
+	}
+	if ns.Ports == nil {
+		ns.Ports = nat.PortMap{}
+	}
+	if ep := s.Networks["bridge"]; ep != nil {
+		*ns.LegacyEndpoint = containertypes.LegacyEndpoint{
+			EndpointID: ep.EndpointID, Gateway: ep.Gateway, GlobalIPv6Address: ep.GlobalIPv6Address,
+			GlobalIPv6PrefixLen: ep.GlobalIPv6PrefixLen, IPAddress: ep.IPAddress, IPPrefixLen: ep.IPPrefixLen,
+			IPv6Gateway: ep.IPv6Gateway, MacAddress: ep.MacAddress,
+		}
+	}
+	return ns
+}
+
+func wireEndpoints(s network.Settings) map[string]*networktypes.EndpointSettings {
+	m := make(map[string]*networktypes.EndpointSettings, len(s.Networks))
+	for name, ep := range s.Networks {
+		if ep != nil {
+			m[name] = ep.Wire()
+		}
+	}
+	return m
+}
+
+// ContainerExecInspect returns all about an exec, also when its container has gone.
+func (d *Daemon) ContainerExecInspect(id string) (*containertypes.ExecInspect, error) {
+	x, err := d.execs.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	privileged := x.Privileged
+	r := &containertypes.ExecInspect{
+		ID: x.ID, Running: x.State.Running, ContainerID: x.ContainerID, DetachKeys: x.DetachKeys, Pid: x.State.Pid,
+		OpenStdin: x.OpenStdin, OpenStdout: x.OpenStdout, OpenStderr: x.OpenStderr,
+		ProcessConfig: &containertypes.ExecProcess{
+			Tty: x.Tty, Entrypoint: x.Entrypoint, Arguments: slices.Clone(x.Args), Privileged: &privileged, User: x.User,
+		},
+	}
+	if x.State.ExitCode != nil {
+		code := *x.State.ExitCode
+		r.ExitCode = &code
+	}
+	return r, nil
+}
+
+// ContainerResolve returns the full id for whatever names a container.
+func (d *Daemon) ContainerResolve(name string) (string, error) {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return "", err
+	}
+	if c.Snapshot().Removed {
+		return "", errdefs.NotFoundf("No such container: %s", name)
+	}
+	return c.ID, nil
+}

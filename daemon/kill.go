@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+)
+
+// ContainerKill sends a signal to the main process of a container: a name or number, SIGKILL when it is empty.
+func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return err
+	}
+	sig, err := parseKillSignal(name, sigName)
+	if err != nil {
+		return err
+	}
+	if rec := c.Snapshot(); !rec.State.Running {
+		return errdefs.Conflictf("cannot kill container: %s: container %s is not running", name, rec.ID)
+	}
+	return d.run(ctx, func(ctx context.Context) error {
+		rec, err := c.Update(func(in *container.Intent) error {
+			in.StoppedByHand = true
+			if endsPolicy(in, sig) {
+				in.Desired = container.Stopped
+			}
+			return nil
+		})
+		switch {
+		case err != nil:
+			return err
+		case rec.State.Restarting: // no process: the pending restart is given up
+			_, err := c.Update(func(in *container.Intent) error { in.Desired = container.Stopped; return nil })
+			return err
+		case !rec.State.Running:
+			return errdefs.Conflictf("cannot kill container: %s: container %s is not running", name, rec.ID)
+		}
+		if err := d.signal(ctx, c, rec, sig); err != nil {
+			return errdefs.Systemf("cannot kill container: %s: %w", name, err)
+		}
+		if sig == unix.SIGKILL {
+			_, err = awaitFor(ctx, c, killWait, func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running })
+		}
+		return err
+	})
+}
+
+func parseKillSignal(name, sigName string) (unix.Signal, error) {
+	if sigName == "" {
+		return unix.SIGKILL, nil
+	}
+	sig, err := signal.ParseSignal(sigName)
+	if err != nil {
+		return 0, errdefs.InvalidParameterf("cannot kill container: %s: invalid signal: %s", name, sigName)
+	}
+	if !signal.ValidSignalForPlatform(sig) {
+		return 0, errdefs.InvalidParameterf("cannot kill container: %s: the linux daemon does not support signal %d", name, sig)
+	}
+	return sig, nil
+}
+
+// endsPolicy reports whether a signal means that the container is not wanted to run any more: any signal, unless the
+// container names one of its own to be stopped with.
+func endsPolicy(in *container.Intent, sig unix.Signal) bool {
+	if in.Config.StopSignal == "" || sig == unix.SIGKILL {
+		return true
+	}
+	own, err := signal.ParseSignal(in.Config.StopSignal)
+	return err == nil && own == sig
+}
+
+// shimPatience is how long the shim has to deliver a SIGKILL before the daemon sends it itself.
+const shimPatience = 2 * time.Second
+
+// signal sends sig to the process of rec's run, by the runtime, and tells it. A paused container is resumed so that it
+// sees the signal. SIGKILL does not depend on shim or runtime.
+func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal) error {
+	l := d.runs.of(rec)
+	if l == nil {
+		return errors.New("the engine has no connection to the container's shim yet")
+	}
+	send := ctx
+	if sig == unix.SIGKILL {
+		var cancel context.CancelFunc
+		send, cancel = context.WithTimeout(ctx, shimPatience)
+		defer cancel()
+	}
+	err := l.task.Kill(send, sig, false)
+	if err != nil && sig == unix.SIGKILL {
+		err = l.kill()
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	d.containers.Tell(c, container.Event{Action: "kill", Attributes: map[string]string{"signal": strconv.Itoa(int(sig))}})
+	if rec.State.Paused && endsPolicy(&rec.Intent, sig) {
+		return d.resume(ctx, c, rec)
+	}
+	return nil
+}
+
+// kill kills the main process without the help of its shim. A nil run has nothing to kill.
+func (l *liveRun) kill() error {
+	if l == nil {
+		return nil
+	}
+	return l.process.Signal(unix.SIGKILL)
+}
+
+// resume thaws a paused container.
+func (d *Daemon) resume(ctx context.Context, c *container.Container, rec *container.Record) error {
+	if err := d.runs.of(rec).task.Resume(ctx); err != nil {
+		return err
+	}
+	c.Observe(rec.Run, func(o *container.Observed) { o.State.Paused = false }, container.Event{Action: "unpause"})
+	return nil
+}

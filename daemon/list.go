@@ -1,0 +1,276 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/api/types/filters"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+)
+
+// listFilters are the keys that GET /containers/json knows.
+var listFilters = []string{
+	"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
+	"publish", "since", "status", "volume",
+}
+
+// Containers lists the containers that match, newest first. It never waits for what a container is doing; only Size
+// reads the disk.
+func (d *Daemon) Containers(ctx context.Context, o containertypes.ListOptions) ([]*containertypes.Summary, error) {
+	match, err := d.listMatcher(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	recs, _ := d.containers.List()
+	out := []*containertypes.Summary{}
+	now := time.Now()
+	names := d.imageNames(ctx, recs)
+	for _, rec := range recs {
+		if !match(rec) {
+			continue
+		}
+		s := summary(rec, now)
+		s.Image = names(rec)
+		if o.Size {
+			if s.SizeRw, s.SizeRootFs, err = d.layers.Size(ctx, rec.ID, rec.Parent); err != nil && !errdefs.IsNotFound(err) {
+				return nil, err
+			}
+		}
+		if out = append(out, s); o.Limit > 0 && len(out) == o.Limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+func summary(rec *container.Record, now time.Time) *containertypes.Summary {
+	health := containertypes.SummaryHealth{Status: "none"}
+	text := ""
+	if rec.Health != nil {
+		health = containertypes.SummaryHealth{Status: rec.Health.Status, FailingStreak: rec.Health.FailingStreak}
+		text = rec.Health.Status
+		if text == "starting" {
+			text = "health: starting"
+		}
+	}
+	networks := wireEndpoints(rec.Network)
+	for _, ep := range networks {
+		ep.Links, ep.Aliases, ep.DriverOpts, ep.DNSNames = nil, nil, nil, new([]string)
+	}
+	return &containertypes.Summary{
+		ID: rec.ID, Names: []string{rec.Name}, Image: rec.Config.Image, ImageID: rec.ImageID,
+		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
+		Command:                 command(rec), Created: rec.Created.Unix(), Ports: []containertypes.PortSummary{},
+		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: rec.State.Text(now, text),
+		HostConfig: containertypes.SummaryHostConfig{
+			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
+		},
+		Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: mountPoints(rec),
+	}
+}
+
+// command joins path and arguments as people read them.
+func command(rec *container.Record) string {
+	var b strings.Builder
+	b.WriteString(rec.Path)
+	for _, a := range rec.Args {
+		b.WriteByte(' ')
+		if strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		b.WriteString(a)
+	}
+	return b.String()
+}
+
+// imageNames returns how a container's image is called: as at create, or by its id when that name means another image
+// by now.
+func (d *Daemon) imageNames(ctx context.Context, recs []*container.Record) func(*container.Record) string {
+	now := map[string]string{}
+	for _, rec := range recs {
+		ref := rec.Config.Image
+		if _, known := now[ref]; !known {
+			id, err := d.images.ID(ctx, ref)
+			if err != nil {
+				id = ""
+			}
+			now[ref] = id
+		}
+	}
+	return func(rec *container.Record) string {
+		if now[rec.Config.Image] == rec.ImageID {
+			return rec.Config.Image
+		}
+		return rec.ImageID
+	}
+}
+
+// listMatcher checks the filters and returns what they let through.
+func (d *Daemon) listMatcher(ctx context.Context, o containertypes.ListOptions) (func(*container.Record) bool, error) {
+	f := o.Filters
+	if err := f.Validate(listFilters...); err != nil {
+		return nil, err
+	}
+	for _, s := range f["status"] {
+		if !slices.Contains(container.Words, s) {
+			return nil, errdefs.InvalidParameterf("invalid filter 'status=%s': invalid value for state (%s): must be one of %s",
+				s, s, strings.Join(container.Words, ", "))
+		}
+	}
+	for _, h := range f["health"] {
+		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, h) {
+			return nil, errdefs.InvalidParameterf("invalid filter 'health=%s': unrecognised health state: %s", h, h)
+		}
+	}
+	exited, err := exitCodes(f)
+	if err != nil {
+		return nil, err
+	}
+	before, since, err := d.listBounds(f)
+	if err != nil {
+		return nil, err
+	}
+	ancestors, err := d.ancestors(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	all := o.All || o.Limit > 0 || f.Has("status")
+	return func(rec *container.Record) bool {
+		switch {
+		case !all && !rec.State.Running:
+			return false
+		case before != nil && !older(rec, before), since != nil && !older(since, rec):
+			return false
+		case f.Has("status") && !slices.Contains(f["status"], rec.State.Word()):
+			return false
+		case exited != nil && (rec.State.Running || rec.State.StartedAt.IsZero() || !slices.Contains(exited, rec.State.ExitCode)):
+			return false
+		case ancestors != nil && !slices.Contains(ancestors, rec.ImageID):
+			return false
+		}
+		return matchRecord(f, rec)
+	}, nil
+}
+
+// older reports whether a was created before b.
+func older(a, b *container.Record) bool {
+	return a.Created.Before(b.Created) || a.Created.Equal(b.Created) && a.ID < b.ID
+}
+
+func exitCodes(f filters.Args) (codes []int, _ error) {
+	for _, s := range f["exited"] {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, errdefs.InvalidParameterf("invalid filter 'exited=%s': %w", s, err)
+		}
+		codes = append(codes, n)
+	}
+	return codes, nil
+}
+
+func (d *Daemon) listBounds(f filters.Args) (before, since *container.Record, _ error) {
+	for key, bound := range map[string]**container.Record{"before": &before, "since": &since} {
+		for _, ref := range f[key] {
+			c, err := d.containers.Get(ref)
+			if err != nil {
+				return nil, nil, err
+			}
+			*bound = c.Snapshot()
+		}
+	}
+	return before, since, nil
+}
+
+// ancestors returns the ids of the images that the filter names; an unknown image matches nothing.
+func (d *Daemon) ancestors(ctx context.Context, f filters.Args) ([]string, error) {
+	if !f.Has("ancestor") {
+		return nil, nil
+	}
+	ids := []string{}
+	for _, ref := range f["ancestor"] {
+		id, err := d.images.ID(ctx, ref)
+		switch {
+		case errdefs.IsNotFound(err):
+		case err != nil:
+			return nil, err
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// matchRecord applies the filters that need nothing but the record.
+func matchRecord(f filters.Args, rec *container.Record) bool {
+	switch {
+	case f.Has("id") && !slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(rec.ID, p) }):
+		return false
+	case !f.Match("name", rec.Name) && !f.Match("name", trimName(rec.Name)):
+		return false
+	case !f.Labels("label", rec.Config.Labels):
+		return false
+	case f.Has("network") && !matchNetwork(f["network"], rec):
+		return false
+	case f.Has("volume") && !matchMount(f["volume"], rec):
+		return false
+	case f.Has("health") && !slices.Contains(f["health"], healthWord(rec)):
+		return false
+	case f.Has("is-task") && slices.Contains(f["is-task"], "true"):
+		return false
+	case f.Has("isolation") && !f.Exact("isolation", rec.HostConfig.Isolation):
+		return false
+	case f.Has("publish"): // ports are not built yet: no container has any
+		return false
+	case f.Has("expose") && !matchExpose(f["expose"], rec):
+		return false
+	}
+	return true
+}
+
+func healthWord(rec *container.Record) string {
+	if rec.Health == nil {
+		return "none"
+	}
+	return rec.Health.Status
+}
+
+func matchNetwork(want []string, rec *container.Record) bool {
+	for name, ep := range rec.Network.Networks {
+		if slices.Contains(want, name) || ep != nil && ep.NetworkID != "" && slices.Contains(want, ep.NetworkID) {
+			return true
+		}
+	}
+	return false
+}
+
+func matchMount(want []string, rec *container.Record) bool {
+	for _, m := range rec.MountPoints {
+		if slices.Contains(want, m.Destination) || slices.Contains(want, m.Source) || m.Name != "" && slices.Contains(want, m.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func matchExpose(want []string, rec *container.Record) bool {
+	for port := range rec.Config.ExposedPorts {
+		for _, w := range want {
+			number, proto, _ := strings.Cut(w, "/")
+			first, last, ranged := strings.Cut(number, "-")
+			if !ranged {
+				last = first
+			}
+			lo, err1 := strconv.Atoi(first)
+			hi, err2 := strconv.Atoi(last)
+			if err1 == nil && err2 == nil && port.Int() >= lo && port.Int() <= hi && (proto == "" || proto == port.Proto()) {
+				return true
+			}
+		}
+	}
+	return false
+}

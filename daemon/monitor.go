@@ -1,0 +1,204 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/libcontainerd/task"
+)
+
+// silence is how long a shim may say nothing after the main process has gone, before inspect shows that without the code.
+const silence = 500 * time.Millisecond
+
+// monitor is the one goroutine that follows a container: it waits for the end of a run, shows it, gives back what the run
+// had, and starts the next run, which has a monitor of its own, if the restart policy says so.
+func (d *Daemon) monitor(c *container.Container, l *liveRun) {
+	ctx := d.work.ctx
+	defer l.process.Close()
+	exit, err := d.awaitExit(ctx, c, l)
+	if ctx.Err() != nil {
+		return
+	}
+	d.runs.end(c.ID, l.number)
+	d.exited(c, l.number, exit, err)
+	d.follow(ctx, c, l.number)
+}
+
+// awaitExit waits for the shim to tell the exit code of a run. When the shim has died, the run is ended and the error
+// says so.
+func (d *Daemon) awaitExit(ctx context.Context, c *container.Container, l *liveRun) (task.Exit, error) {
+	type result struct {
+		exit task.Exit
+		err  error
+	}
+	told := make(chan result, 1)
+	d.work.Go(func() {
+		exit, err := d.askExit(ctx, c, l.task)
+		told <- result{exit, err}
+	})
+	gone := l.process.Gone()
+	var silent <-chan time.Time
+	for {
+		select {
+		case r := <-told:
+			return r.exit, r.err
+		case <-gone:
+			gone, silent = nil, time.After(silence)
+		case <-silent:
+			silent = nil
+			c.Observe(l.number, func(o *container.Observed) {
+				s := &o.State
+				s.Running, s.Paused, s.Pid, s.ExitCode, s.FinishedAt = false, false, 0, 255, time.Now().UTC()
+				s.Error = "the process has ended, but its exit code is not known yet: the container's shim does not answer"
+			})
+		case <-ctx.Done():
+			return task.Exit{}, context.Cause(ctx)
+		}
+	}
+}
+
+// askExit asks until there is an answer, or the shim is found dead; a connection that breaks is made anew.
+func (d *Daemon) askExit(ctx context.Context, c *container.Container, t *task.Task) (task.Exit, error) {
+	for {
+		exit, err := t.Wait(ctx)
+		if err == nil || ctx.Err() != nil {
+			return exit, err
+		}
+		rec := c.Snapshot()
+		if rec.Task == nil {
+			return exit, err
+		}
+		again, lerr := d.tasks.Load(ctx, rec.Task.ShimID, c.ID)
+		if lerr != nil && errdefs.IsNotFound(lerr) {
+			if rerr := d.reap(ctx, c.ID, rec.Task); rerr != nil {
+				err = fmt.Errorf("%w; also: %v", err, rerr)
+			}
+			return task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the shim of the container has died: %w", err)
+		}
+		if lerr == nil {
+			t = again
+			continue
+		}
+		log.G(ctx).WithError(lerr).Warnf("the shim of container %s does not answer; it is asked again", c.ID)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// exited shows the end of a run. The container waits for a restart if its policy says so.
+func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, cause error) {
+	at := exit.At.UTC()
+	if at.IsZero() {
+		at = time.Now().UTC()
+	}
+	rec := c.Snapshot()
+	again, delay := decide(rec, int(exit.Code), at)
+	again = again && !d.work.ending()
+	attrs := map[string]string{"exitCode": strconv.Itoa(int(exit.Code))}
+	if !rec.State.StartedAt.IsZero() {
+		attrs["execDuration"] = strconv.Itoa(int(at.Sub(rec.State.StartedAt).Seconds()))
+	}
+	c.Observe(run, func(o *container.Observed) {
+		s := &o.State
+		s.Running, s.Restarting, s.Paused, s.Pid = again, again, false, 0
+		s.ExitCode, s.LastExit, s.FinishedAt = int(exit.Code), int(exit.Code), at
+		s.Ended = run
+		s.Error = ""
+		if cause != nil {
+			s.Error = cause.Error()
+		}
+		o.Health = unwell(o.Health)
+		o.ExecIDs = nil
+	}, container.Event{Action: "die", Attributes: attrs})
+	if again {
+		if _, err := c.Update(func(in *container.Intent) error {
+			in.RestartAt, in.RestartDelay = time.Now().Add(delay), delay
+			return nil
+		}); err != nil {
+			log.L.WithError(err).Errorf("when the restart of container %s is due cannot be recorded", c.ID)
+		}
+	}
+}
+
+// unwell is what becomes of health when nobody probes any more.
+func unwell(h *container.Health) *container.Health {
+	if h == nil {
+		return nil
+	}
+	n := *h
+	n.Status = "unhealthy"
+	return &n
+}
+
+// follow does what has to be done after a run: it gives back what the run had, then starts the container again, or
+// removes it, or leaves it.
+func (d *Daemon) follow(ctx context.Context, c *container.Container, run uint64) {
+	if err := d.settleRun(ctx, c, run); err != nil {
+		log.G(ctx).WithError(err).Errorf("what container %s had for its run cannot be given back; "+
+			"the next start or remove tries again", c.ID)
+	}
+	rec := c.Snapshot()
+	switch {
+	case rec.Run != run || rec.Removed:
+	case rec.State.Restarting:
+		d.restartLater(ctx, c, run)
+	case rec.HostConfig.AutoRemove && rec.Desired != container.Gone:
+		d.removeLater(c)
+	}
+}
+
+// settleRun takes the operation slot and gives back what a run had that has ended.
+func (d *Daemon) settleRun(ctx context.Context, c *container.Container, run uint64) error {
+	opCtx, release, err := c.Acquire(ctx, ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if rec := c.Snapshot(); rec.Run != run || rec.Removed {
+		return nil
+	}
+	return d.settle(opCtx, c)
+}
+
+// settle gives back what the last run had: task, shim, bundle, network, mount. It may be called again and again; the
+// caller holds the operation slot, and the run has ended.
+func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
+	rec := c.Snapshot()
+	if rec.Task == nil {
+		return nil
+	}
+	if err := d.reap(ctx, c.ID, rec.Task); err != nil {
+		return err
+	}
+	if err := d.disconnect(rec); err != nil {
+		return err
+	}
+	if err := d.layers.Unmount(ctx, c.ID); err != nil {
+		return err
+	}
+	_, err := c.Update(func(in *container.Intent) error {
+		in.Task = nil
+		in.Network = disconnected(in.Network)
+		return nil
+	})
+	return err
+}
+
+// disconnected is what the network part shows of a container without a run.
+func disconnected(s network.Settings) network.Settings {
+	s = s.Clone()
+	s.SandboxID, s.SandboxKey, s.Ports = "", "", nil
+	for _, ep := range s.Networks {
+		ep.EndpointID = ""
+	}
+	return s
+}

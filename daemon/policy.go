@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/container"
+)
+
+// The delay before a restart: it doubles from the first to the longest, and begins anew after a run that lasted long
+// enough to count as well.
+const (
+	firstDelay   = 100 * time.Millisecond
+	longestDelay = time.Minute
+	wellAfter    = 10 * time.Second
+)
+
+// decide says whether a container that ended at that time with that code is started again, and after what delay. It
+// looks at nothing but the record of the run.
+func decide(rec *container.Record, code int, at time.Time) (again bool, delay time.Duration) {
+	if rec.Desired != container.Running {
+		return false, 0
+	}
+	p := rec.HostConfig.RestartPolicy
+	switch p.Name {
+	case "always", "unless-stopped":
+	case "on-failure":
+		if code == 0 || p.MaximumRetryCount > 0 && rec.RestartCount >= p.MaximumRetryCount {
+			return false, 0
+		}
+	default:
+		return false, 0
+	}
+	delay = min(2*rec.RestartDelay, longestDelay)
+	if delay == 0 || at.Sub(rec.State.StartedAt) >= wellAfter {
+		delay = firstDelay
+	}
+	return true, delay
+}
+
+// restartLater waits until the restart of a container is due and starts it, if nobody decides otherwise meanwhile. When
+// it is due is part of the intent: a daemon that starts in between goes on waiting.
+func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run uint64) {
+	due := time.NewTimer(time.Until(c.Snapshot().RestartAt))
+	defer due.Stop()
+	pending := func(rec *container.Record) bool {
+		return rec.Run == run && !rec.Removed && rec.State.Restarting && rec.Desired == container.Running
+	}
+	for waiting := true; waiting; {
+		rec, changed := c.Watch()
+		if !pending(rec) {
+			notRestarting(c, run)
+			return
+		}
+		select {
+		case <-changed:
+		case <-due.C:
+			waiting = false
+		case <-ctx.Done():
+			return
+		}
+	}
+	err := d.operate(ctx, c, func(ctx context.Context) error {
+		if !pending(c.Snapshot()) {
+			notRestarting(c, run)
+			return nil
+		}
+		return d.start(ctx, c, d.config.Load(), startByPolicy)
+	})
+	if err != nil && ctx.Err() == nil {
+		log.G(ctx).WithError(err).Errorf("the restart of container %s failed", c.ID)
+	}
+}
+
+// notRestarting shows that a restart that was pending does not come.
+func notRestarting(c *container.Container, run uint64) {
+	if !c.Snapshot().State.Restarting {
+		return
+	}
+	c.Observe(run, func(o *container.Observed) { o.State.Running, o.State.Restarting = false, false })
+}

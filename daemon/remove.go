@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/log"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/libcontainerd/task"
+)
+
+// ContainerRemove removes a container. That it is to be removed is recorded first, so a removal that dies in the middle
+// goes on with the next DELETE or the next start of the daemon.
+func (d *Daemon) ContainerRemove(ctx context.Context, name string, o containertypes.RemoveOptions) error {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return err
+	}
+	if o.Link {
+		return errdefs.NotImplementedf("links are not built into Berth yet")
+	}
+	return d.remove(ctx, c, name, o.Force)
+}
+
+var errRemoved = errors.New("the container is being removed by force")
+
+func (d *Daemon) remove(ctx context.Context, c *container.Container, name string, force bool) error {
+	if rec := c.Snapshot(); !rec.Damaged {
+		rec, err := c.Update(func(in *container.Intent) error {
+			if err := canRemove(c.Snapshot(), name, force); err != nil {
+				return err
+			}
+			in.Desired = container.Gone
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		c.Observe(rec.Run, func(o *container.Observed) { o.State.RemovalInProgress, o.State.Dead = true, false })
+	}
+	if force {
+		c.Interrupt(errRemoved)
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		if rec.Removed {
+			return nil
+		}
+		err := d.erase(ctx, c)
+		if err != nil && d.work.ctx.Err() == nil {
+			c.Observe(rec.Run, func(o *container.Observed) {
+				o.State.RemovalInProgress, o.State.Dead, o.State.Error = false, true, err.Error()
+			})
+		}
+		return err
+	})
+}
+
+func canRemove(rec *container.Record, name string, force bool) error {
+	s := &rec.State
+	switch {
+	case rec.Desired == container.Gone && !s.Dead:
+		return errdefs.Conflictf("removal of container %s is already in progress", name)
+	case force:
+	case s.Paused:
+		return errdefs.Conflictf("cannot remove container %q: container is paused and must be unpaused first", name)
+	case s.Running:
+		return errdefs.Conflictf("cannot remove container %q: container is running: stop the container before removing or force remove", name)
+	}
+	return nil
+}
+
+// erase ends the container's process, releases everything that it has, and forgets it. Every step may be repeated; the
+// caller holds the operation slot.
+func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
+	rec := c.Snapshot()
+	if rec.State.Running {
+		if err := d.slay(ctx, c, rec); err != nil {
+			return errdefs.Systemf("cannot remove container %q: could not kill container: %w", trimName(rec.Name), err)
+		}
+	}
+	if err := d.settle(ctx, c); err != nil {
+		return err
+	}
+	if err := d.layers.Release(ctx, c.ID); err != nil {
+		return errdefs.System(err)
+	}
+	if err := d.layers.DropLease(ctx, c.ID); err != nil {
+		return errdefs.System(err)
+	}
+	d.runs.fail(c.ID)
+	return d.containers.Remove(c, container.Event{Action: "destroy"})
+}
+
+// slay kills the main process and waits until its end is seen.
+func (d *Daemon) slay(ctx context.Context, c *container.Container, rec *container.Record) error {
+	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
+	if !rec.State.Restarting {
+		if err := d.signal(ctx, c, rec, 9); err != nil {
+			return err
+		}
+	}
+	_, err := c.Await(ctx, over)
+	return err
+}
+
+// removeLater removes a container whose HostConfig says AutoRemove.
+func (d *Daemon) removeLater(c *container.Container) {
+	d.work.Go(func() {
+		err := d.remove(d.work.ctx, c, c.ID, true)
+		if err != nil && d.work.ctx.Err() == nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
+			log.L.WithError(err).Errorf("container %s could not be removed after its end", c.ID)
+		}
+	})
+}
+
+// reap ends a run for good: the task, its processes, the shim, the bundle. It may be repeated.
+func (d *Daemon) reap(ctx context.Context, id string, t *container.Task) error {
+	if err := d.tasks.Reap(ctx, t.ShimID, task.ReapRequest{
+		ContainerID: id, Bundle: t.Bundle, Runtime: taskRuntime(t.Runtime),
+	}); err != nil {
+		return fmt.Errorf("end the shim of container %s: %w", id, err)
+	}
+	return os.RemoveAll(t.Bundle)
+}
+
+// disconnect removes the network namespace of a run.
+func (d *Daemon) disconnect(rec *container.Record) error {
+	if rec.Network.SandboxKey == "" || rec.HostConfig.NetworkMode.IsHost() {
+		return nil
+	}
+	return d.networks.RemoveSandbox(rec.Network.SandboxKey)
+}

@@ -1,0 +1,233 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/pidfd"
+	"github.com/berthd/berth/libcontainerd/task"
+)
+
+// restore brings records and what runs together again after a start of the daemon. All containers can be asked for
+// already; each is adopted, or what was begun with it is ended, by a goroutine that holds its operation slot from before
+// the API opens.
+func (d *Daemon) restore(ctx context.Context) error {
+	left, err := d.findLeftovers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range d.containers.All() {
+		opCtx, release, err := c.Acquire(ctx, d.work.ctx)
+		if err != nil {
+			return err
+		}
+		d.work.Go(func() {
+			then := d.restoreOne(opCtx, c)
+			release()
+			if then != nil {
+				then(d.work.ctx)
+			}
+		})
+	}
+	d.work.Go(func() { d.sweep(d.work.ctx, left) })
+	return nil
+}
+
+// restoreOne does what one container needs. What it returns is done without the operation slot.
+func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then func(context.Context)) {
+	rec := c.Snapshot()
+	if rec.Damaged {
+		log.G(ctx).Errorf("container %s: %s", c.ID, rec.State.Error)
+		return nil
+	}
+	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec) {
+		return d.afterAdoption(c)
+	}
+	if err := d.settle(ctx, c); err != nil {
+		log.G(ctx).WithError(err).Errorf("what container %s had for its last run cannot be given back", c.ID)
+	}
+	return d.resumeIntent(c)
+}
+
+// afterAdoption removes a container whose removal was asked for while it ran.
+func (d *Daemon) afterAdoption(c *container.Container) func(context.Context) {
+	if c.Snapshot().Desired == container.Gone {
+		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
+	}
+	return nil
+}
+
+// resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
+// restart, start it.
+func (d *Daemon) resumeIntent(c *container.Container) func(context.Context) {
+	rec := c.Snapshot()
+	policy := rec.HostConfig.RestartPolicy.Name
+	switch {
+	case rec.Desired == container.Gone:
+		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
+	case rec.State.Restarting:
+		return func(ctx context.Context) { d.restartLater(ctx, c, rec.Run) }
+	case rec.HostConfig.AutoRemove && rec.Run > 0:
+		return func(context.Context) { d.removeLater(c) }
+	case policy == "always" && rec.Run > 0,
+		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
+		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
+		return func(ctx context.Context) {
+			if err := d.ContainerStart(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {
+				log.G(ctx).WithError(err).Errorf("container %s cannot be started as its restart policy wants", c.ID)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) finishRemoval(ctx context.Context, c *container.Container) {
+	err := d.operate(ctx, c, func(ctx context.Context) error {
+		if c.Snapshot().Removed {
+			return nil
+		}
+		return d.erase(ctx, c)
+	})
+	if err != nil && ctx.Err() == nil {
+		log.G(ctx).WithError(err).Errorf("the removal of container %s that was begun cannot be ended", c.ID)
+		c.Observe(c.Snapshot().Run, func(o *container.Observed) {
+			o.State.RemovalInProgress, o.State.Dead, o.State.Error = false, true, err.Error()
+		})
+	}
+}
+
+// adopt takes over a run that an earlier daemon began. It returns false when there is nothing left to take over: then
+// how the run ended is recorded already.
+func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *container.Record) bool {
+	if rec.Task.BootID != d.host.bootID {
+		d.lost(c, rec, "the machine was restarted")
+		return false
+	}
+	t, err := d.connectShim(ctx, c, rec)
+	if err != nil {
+		if ctx.Err() == nil {
+			d.lost(c, rec, fmt.Sprintf("its shim has died: %v", err))
+		}
+		return false
+	}
+	if t.Pid() == 0 {
+		d.lost(c, rec, "the start was cut short by the end of the daemon")
+		return false
+	}
+	process, err := pidfd.Open(t.Pid())
+	if err != nil {
+		process = nil // it has ended: the shim tells the code
+	}
+	l := &liveRun{number: rec.Run, task: t, process: process}
+	d.runs.begin(c.ID, l)
+	if !rec.State.Running {
+		c.Observe(rec.Run, func(o *container.Observed) {
+			o.State = container.State{
+				Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(),
+				FinishedAt: o.State.FinishedAt, Ended: o.State.Ended, LastExit: o.State.LastExit,
+			}
+		}, container.Event{Action: "start"})
+	}
+	d.adoptExecs(ctx, c, l)
+	d.work.Go(func() { d.monitor(c, l) })
+	return true
+}
+
+// connectShim asks until the shim answers or is found dead: silent does not mean dead.
+func (d *Daemon) connectShim(ctx context.Context, c *container.Container, rec *container.Record) (*task.Task, error) {
+	for {
+		t, err := d.tasks.Load(ctx, rec.Task.ShimID, c.ID)
+		if err == nil || errdefs.IsNotFound(err) || ctx.Err() != nil {
+			return t, err
+		}
+		log.G(ctx).WithError(err).Warnf("the shim of container %s does not answer; it is asked again", c.ID)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lost records the end of a run of which nobody knows the exit code.
+func (d *Daemon) lost(c *container.Container, rec *container.Record, why string) {
+	if !rec.State.Running {
+		return
+	}
+	d.exited(c, rec.Run, task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the exit code is not known: %s", why))
+}
+
+// adoptExecs takes over the commands that run in an adopted container.
+func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *liveRun) {
+	for _, x := range d.execs.All() {
+		if x.ContainerID != c.ID || x.Run != l.number || x.State.Ended() {
+			continue
+		}
+		switch {
+		case x.State.Running:
+			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
+			d.work.Go(func() { d.followExec(c, x, l.task.Process(x.ID, x.State.Pid)) })
+		case x.State.Started: // cut in the middle of its start
+			d.execEnded(c, x, execFailure(errdefs.System(context.Canceled)))
+		default:
+			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
+		}
+	}
+}
+
+// leftovers are what no record names: of containers whose create, start or removal was cut.
+type leftovers struct {
+	shims, sandboxes, layers []string
+}
+
+// findLeftovers looks before anything can be made, so that what is made later is never among them.
+func (d *Daemon) findLeftovers(ctx context.Context) (left leftovers, err error) {
+	known := map[string]bool{filepath.Base(d.networks.HostSandbox().Key): true}
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		known[rec.ID] = true
+		known[filepath.Base(rec.Network.SandboxKey)] = true
+		if rec.Task != nil {
+			known[rec.Task.ShimID] = true
+		}
+	}
+	unknown := func(all []string) []string {
+		return slices.DeleteFunc(all, func(s string) bool { return known[filepath.Base(s)] })
+	}
+	if left.shims, err = d.tasks.Shims(); err != nil {
+		return left, fmt.Errorf("look for shims that were left: %w", err)
+	}
+	if left.sandboxes, err = d.networks.Sandboxes(); err != nil {
+		return left, fmt.Errorf("look for network namespaces that were left: %w", err)
+	}
+	if left.layers, err = d.layers.Leases(ctx); err != nil {
+		return left, fmt.Errorf("look for layers that were left: %w", err)
+	}
+	return leftovers{unknown(left.shims), unknown(left.sandboxes), unknown(left.layers)}, nil
+}
+
+// sweep removes what was left.
+func (d *Daemon) sweep(ctx context.Context, left leftovers) {
+	for _, id := range left.shims {
+		warn(ctx, "end a shim that no container has", d.tasks.Reap(ctx, id, task.ReapRequest{}))
+	}
+	for _, key := range left.sandboxes {
+		warn(ctx, "remove a network namespace that no container has", d.networks.RemoveSandbox(key))
+	}
+	for _, id := range left.layers {
+		warn(ctx, "remove a layer that no container has", d.layers.Release(ctx, id))
+		warn(ctx, "drop a lease that no container has", d.layers.DropLease(ctx, id))
+	}
+}
+
+func warn(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil {
+		log.G(ctx).WithError(err).Warn("cannot " + what)
+	}
+}

@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/internal/pidfd"
+	"github.com/berthd/berth/libcontainerd/task"
+)
+
+// runs knows the task of each container that runs, and who waits for the next run of one in order to attach to it.
+type runs struct {
+	mu      sync.Mutex
+	live    map[string]*liveRun
+	waiting map[string][]*waiter
+}
+
+type liveRun struct {
+	number  uint64
+	task    *task.Task
+	process *pidfd.Process // the main process
+}
+
+// waiter is an attach that came before the start. stream gets the stream of the next run; it is closed when that run
+// could not start.
+type waiter struct {
+	opts   task.AttachOptions
+	stream chan *task.Stream // holds one
+	left   bool              // guarded by runs.mu
+}
+
+func newWaiter(opts task.AttachOptions) *waiter {
+	return &waiter{opts: opts, stream: make(chan *task.Stream, 1)}
+}
+
+func newRuns() *runs {
+	return &runs{live: map[string]*liveRun{}, waiting: map[string][]*waiter{}}
+}
+
+// begin makes l the live run of a container and returns who waited for it.
+func (r *runs) begin(id string, l *liveRun) []*waiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live[id] = l
+	ws := r.waiting[id]
+	delete(r.waiting, id)
+	return ws
+}
+
+// end forgets a run, unless another one has begun.
+func (r *runs) end(id string, number uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.live[id]; l != nil && l.number == number {
+		delete(r.live, id)
+	}
+}
+
+// of returns the live run that rec tells of, nil when there is none.
+func (r *runs) of(rec *container.Record) *liveRun {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.live[rec.ID]; l != nil && l.number == rec.Run {
+		return l
+	}
+	return nil
+}
+
+// attach returns the live task, or queues w for the next run.
+func (r *runs) attach(id string, w *waiter) *task.Task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.live[id]; l != nil {
+		return l.task
+	}
+	r.waiting[id] = append(r.waiting[id], w)
+	return nil
+}
+
+// deliver hands a stream to who waited for it, or closes it when they have left.
+func (r *runs) deliver(w *waiter, s *task.Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.left {
+		s.Close()
+		return
+	}
+	w.stream <- s
+}
+
+// leave takes w out of the queue. What is delivered to it anyway is closed.
+func (r *runs) leave(id string, w *waiter) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.left = true
+	r.waiting[id] = slices.DeleteFunc(r.waiting[id], func(o *waiter) bool { return o == w })
+	if len(r.waiting[id]) == 0 {
+		delete(r.waiting, id)
+	}
+	select {
+	case s, ok := <-w.stream:
+		if ok {
+			s.Close()
+		}
+	default:
+	}
+}
+
+// fail tells those who wait for a container's next run that it does not come.
+func (r *runs) fail(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.waiting[id] {
+		close(w.stream)
+	}
+	delete(r.waiting, id)
+}

@@ -1,0 +1,313 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/logger"
+	"github.com/berthd/berth/daemon/runtimes"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/pidfd"
+	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/libcontainerd/task"
+	"github.com/berthd/berth/oci"
+)
+
+// ContainerStart starts a container. A running one is NotModified.
+func (d *Daemon) ContainerStart(ctx context.Context, name string) error {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return err
+	}
+	if err := canStart(c.Snapshot()); err != nil {
+		return err
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		if err := canStart(rec); err != nil {
+			return err
+		}
+		err := d.start(ctx, c, d.config.Load(), startByHand)
+		if err != nil && rec.HostConfig.AutoRemove {
+			d.removeLater(c)
+		}
+		return err
+	})
+}
+
+func canStart(rec *container.Record) error {
+	switch {
+	case rec.Removed:
+		return errdefs.NotFoundf("No such container: %s", rec.ID)
+	case rec.State.Paused:
+		return errdefs.Conflictf("cannot start a paused container, try unpause instead")
+	case rec.State.Running:
+		return errdefs.NotModified(fmt.Errorf("container %s is running already", rec.ID))
+	case rec.Desired == container.Gone, rec.State.RemovalInProgress, rec.State.Dead:
+		return errdefs.Conflictf("container is marked for removal and cannot be started")
+	}
+	return nil
+}
+
+// startCause tells who starts a container.
+type startCause int
+
+const (
+	startByHand startCause = iota
+	startByPolicy
+)
+
+// start starts a container; the caller holds its operation slot. What it took is given back when it fails, and the
+// record tells why.
+func (d *Daemon) start(ctx context.Context, c *container.Container, store *configStore, cause startCause) error {
+	if err := d.settle(ctx, c); err != nil {
+		return err
+	}
+	var stack undo.Stack
+	t, err := d.bring(ctx, c, store, cause, &stack)
+	if err == nil {
+		err = d.launch(ctx, c, t)
+	}
+	if err == nil {
+		stack.Release()
+		return nil
+	}
+	err = stack.Run(ctx, err)
+	d.runs.fail(c.ID)
+	d.startFailed(ctx, c, err)
+	return startError(err)
+}
+
+// bring prepares everything that a run needs and has the runtime create it. Each step that took something puts the way
+// back on the stack.
+func (d *Daemon) bring(ctx context.Context, c *container.Container, store *configStore, cause startCause, stack *undo.Stack) (*task.Task, error) {
+	rec := c.Snapshot()
+	rt, err := store.runtimes.Get(rec.HostConfig.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeSources(rec.MountPoints); err != nil {
+		return nil, err
+	}
+	rootfs, err := d.layers.Mount(ctx, c.ID)
+	if err != nil {
+		return nil, errdefs.System(err)
+	}
+	stack.Push("unmount the layer", func(ctx context.Context) error { return d.layers.Unmount(ctx, c.ID) })
+	in, err := d.prepareIntent(ctx, rec, stack)
+	if err != nil {
+		return nil, err
+	}
+	bundle := bundleDir(&store.Config, c.ID)
+	stack.Push("remove the bundle", func(context.Context) error { return os.RemoveAll(bundle) })
+	if err := d.writeBundle(ctx, store, &container.Record{Intent: in}, rootfs, bundle); err != nil {
+		return nil, err
+	}
+	shim, err := d.tasks.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.Task = &container.Task{
+		ShimID: shim.ID(), Bundle: bundle, BootID: d.host.bootID, Runtime: rt, Cgroup: d.cgroupPath(store, rec),
+	}
+	stack.Push("end the shim", func(ctx context.Context) error { return d.reap(ctx, c.ID, in.Task) })
+	rec, err = c.Update(func(now *container.Intent) error {
+		if now.Desired == container.Gone {
+			return errdefs.Conflictf("container is marked for removal and cannot be started")
+		}
+		name := now.Name
+		*now = in
+		now.Name = name
+		now.Run++
+		now.Desired, now.StoppedByHand, now.RestartAt = container.Running, false, time.Time{}
+		now.RestartCount++
+		if cause == startByHand {
+			now.RestartCount = 0
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return shim.Create(ctx, task.CreateRequest{
+		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
+		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: logInfo(rec)},
+	})
+}
+
+// launch connects who waits for the container's output, starts the process and tells it.
+func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Task) error {
+	rec := c.Snapshot()
+	process, err := pidfd.Open(t.Pid())
+	if err != nil {
+		return err
+	}
+	l := &liveRun{number: rec.Run, task: t, process: process}
+	for _, w := range d.runs.begin(c.ID, l) {
+		s, err := t.Attach(ctx, w.opts)
+		if err != nil {
+			log.G(ctx).WithError(err).Warnf("a client cannot be attached to container %s", c.ID)
+			close(w.stream)
+			continue
+		}
+		d.runs.deliver(w, s)
+	}
+	if err := t.Start(ctx); err != nil {
+		d.runs.end(c.ID, rec.Run)
+		process.Close()
+		return err
+	}
+	c.Observe(rec.Run, func(o *container.Observed) {
+		finished, ended, last := o.State.FinishedAt, o.State.Ended, o.State.LastExit
+		o.State = container.State{
+			Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(), FinishedAt: finished, Ended: ended, LastExit: last,
+		}
+	}, container.Event{Action: "start"})
+	d.work.Go(func() { d.monitor(c, l) })
+	return nil
+}
+
+// startFailed records why a start failed. Nothing of the run is left by then.
+func (d *Daemon) startFailed(ctx context.Context, c *container.Container, cause error) {
+	rec, err := c.Update(func(in *container.Intent) error {
+		in.Task = nil
+		in.RestartAt = time.Time{}
+		if in.Desired == container.Running {
+			in.Desired = container.Stopped
+		}
+		in.Network = disconnected(in.Network)
+		return nil
+	})
+	if err != nil {
+		log.G(ctx).WithError(err).Errorf("the failed start of container %s cannot be recorded", c.ID)
+		rec = c.Snapshot()
+	}
+	c.Observe(rec.Run, func(o *container.Observed) {
+		o.State.Running, o.State.Restarting, o.State.Paused, o.State.Pid = false, false, false, 0
+		o.State.Error, o.State.ExitCode = cause.Error(), startExitCode(cause)
+	})
+}
+
+// What runtimes say about a command that cannot be started, and the exit code and class that users know for it
+// (facts/state-and-errors S-O007 to S-O012).
+func startExitCode(err error) int {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"),
+		strings.Contains(text, "not a directory"), strings.Contains(text, "system cannot find the file specified"):
+		return 127
+	case strings.Contains(text, "permission denied"), strings.Contains(text, "is a directory"):
+		return 126
+	}
+	return 128
+}
+
+func startError(err error) error {
+	var rerr *task.RuntimeError
+	if !asRuntimeError(err, &rerr) {
+		return err
+	}
+	err = fmt.Errorf("failed to create task for container: %w", err)
+	if startExitCode(err) == 128 {
+		return errdefs.System(err)
+	}
+	if strings.Contains(err.Error(), "not a directory") {
+		err = fmt.Errorf("%w: Are you trying to mount a directory onto a file (or vice-versa)? "+
+			"Check if the specified host path exists and is the expected type", err)
+	}
+	return errdefs.InvalidParameter(err)
+}
+
+// prepareIntent returns rec's intent with the files and the network of a new run.
+func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
+	in := rec.Intent
+	if err := d.connect(ctx, &in, stack); err != nil {
+		return in, err
+	}
+	dir := d.containers.Dir(rec.ID)
+	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	if in.HostConfig.LogConfig.Type == "json-file" {
+		in.LogPath = filepath.Join(dir, rec.ID+"-json.log")
+	}
+	return in, writeHostFiles(&in)
+}
+
+// connect makes the container's network namespace, if it is to have one of its own.
+func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.Stack) error {
+	in.Network = in.Network.Clone()
+	mode := in.HostConfig.NetworkMode
+	sb := d.networks.HostSandbox()
+	switch {
+	case mode.IsHost():
+	case mode.IsNone():
+		var err error
+		if sb, err = d.networks.NewSandbox(ctx); err != nil {
+			return fmt.Errorf("failed to set up container networking: %w", err)
+		}
+		stack.Push("remove the network namespace", func(context.Context) error { return d.networks.RemoveSandbox(sb.Key) })
+	default:
+		return errdefs.NotImplementedf("failed to set up container networking: the network %s is not built into Berth yet; "+
+			"use --network none or --network host", mode)
+	}
+	in.Network.SandboxID, in.Network.SandboxKey = sb.ID, sb.Key
+	for name, ep := range in.Network.Networks {
+		n, err := d.networks.Find(name)
+		if err != nil {
+			return err
+		}
+		ep.NetworkID, ep.EndpointID = n.ID, sb.ID
+	}
+	return nil
+}
+
+// writeBundle writes what the runtime reads.
+func (d *Daemon) writeBundle(ctx context.Context, store *configStore, rec *container.Record, rootfs, bundle string) error {
+	user, err := oci.ResolveUser(rootfs, rec.Config.User, rec.HostConfig.GroupAdd)
+	if err != nil {
+		return err
+	}
+	in := oci.Input{Record: rec, Rootfs: rootfs, User: user, Host: d.ociHost(store)}
+	if !rec.HostConfig.NetworkMode.IsHost() {
+		in.NetNS = rec.Network.SandboxKey
+	}
+	if in.Devices, err = oci.ResolveDevices(rec.HostConfig); err != nil {
+		return err
+	}
+	if err := makeWorkingDir(rootfs, rec.Config.WorkingDir, user); err != nil {
+		return err
+	}
+	spec, err := oci.Spec(in)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(bundle, 0o711); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o600)
+}
+
+func taskRuntime(rt runtimes.Runtime) task.Runtime {
+	return task.Runtime{Binary: rt.Path, Root: rt.Options.Root, SystemdCgroup: rt.Options.SystemdCgroup}
+}
+
+// logInfo is what a log driver is told of a container.
+func logInfo(rec *container.Record) logger.Info {
+	return logger.Info{
+		ContainerID: rec.ID, ContainerName: trimName(rec.Name), ContainerImageID: rec.ImageID,
+		ContainerImageName: rec.Config.Image, Path: rec.LogPath, Options: rec.HostConfig.LogConfig.Config,
+		Labels: rec.Config.Labels, Env: rec.Config.Env, Created: rec.Created,
+	}
+}

@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	units "github.com/docker/go-units"
+	"github.com/moby/sys/signal"
+
+	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/daemon/logger/drivers"
+	"github.com/berthd/berth/errdefs"
+)
+
+// verify checks what a create request asks for, before anything is filled in, and returns what the user should know. The
+// sentences are those that clients know from dockerd.
+func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (warnings []string, _ error) {
+	warnings = []string{}
+	if req.Name != "" {
+		if err := checkName(req.Name); err != nil {
+			return nil, err
+		}
+	}
+	for _, check := range []func() error{
+		func() error { return verifyConfig(req.Config) },
+		func() error { return verifyResources(&req.HostConfig.Resources) },
+		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
+		func() error { return d.verifyHostConfig(store, req.HostConfig) },
+		func() error { return notBuilt(req) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(endpoints(req.HostConfig, req.NetworkingConfig)); n > 1 {
+		return nil, errdefs.NotImplementedf("several networks for one container are not built into Berth yet")
+	}
+	return warnings, nil
+}
+
+func verifyConfig(cfg *containertypes.Config) error {
+	if cfg.WorkingDir != "" && !filepath.IsAbs(cfg.WorkingDir) {
+		return errdefs.InvalidParameterf("the working directory '%s' is invalid, it needs to be an absolute path", cfg.WorkingDir)
+	}
+	if cfg.StopSignal != "" {
+		if _, err := signal.ParseSignal(cfg.StopSignal); err != nil {
+			return errdefs.InvalidParameter(err)
+		}
+	}
+	for _, e := range cfg.Env {
+		if e == "" || strings.HasPrefix(e, "=") {
+			return errdefs.InvalidParameterf("invalid environment variable: %s", e)
+		}
+	}
+	return errdefs.InvalidParameter(cfg.Healthcheck.Validate())
+}
+
+const minMemory = 6 << 20 // below that the runtime cannot start a process
+
+func verifyResources(r *containertypes.Resources) error {
+	bad := errdefs.InvalidParameterf
+	switch {
+	case r.Memory < 0, r.Memory > 0 && r.Memory < minMemory:
+		return bad("Minimum memory limit allowed is 6MB")
+	case r.Memory == 0 && r.MemorySwap > 0:
+		return bad("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
+		return bad("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
+		return bad("Invalid value: %v, valid memory swappiness range is 0-100", *r.MemorySwappiness)
+	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
+		return bad("Minimum memory reservation allowed is 6MB")
+	case r.Memory > 0 && r.MemoryReservation > r.Memory:
+		return bad("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case r.NanoCPUs > 0 && r.CPUPeriod > 0:
+		return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+	case r.NanoCPUs > 0 && r.CPUQuota > 0:
+		return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+	case r.NanoCPUs < 0, r.NanoCPUs > int64(hostCPUs)*1e9:
+		return bad("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", hostCPUs, hostCPUs)
+	case r.CPUShares < 0:
+		return bad("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1000000):
+		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > 0 && r.CPUQuota < 1000:
+		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	case r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000):
+		return bad("Range of blkio weight is from 10 to 1000")
+	}
+	for _, u := range r.Ulimits {
+		if u == nil {
+			return bad("invalid ulimit: null")
+		}
+		if _, err := units.ParseUlimit(u.String()); err != nil {
+			return errdefs.InvalidParameter(fmt.Errorf("invalid ulimit %s: %w", u, err))
+		}
+	}
+	return nil
+}
+
+func verifyRestart(p containertypes.RestartPolicy, autoRemove bool) error {
+	bad := errdefs.InvalidParameterf
+	const prefix = "invalid restart policy: "
+	switch p.Name {
+	case "", "no", "always", "unless-stopped":
+		if p.MaximumRetryCount != 0 {
+			more := ""
+			if p.MaximumRetryCount < 0 {
+				more = " and cannot be negative"
+			}
+			return bad(prefix + "maximum retry count can only be used with 'on-failure'" + more)
+		}
+	case "on-failure":
+		if p.MaximumRetryCount < 0 {
+			return bad(prefix + "maximum retry count cannot be negative")
+		}
+	default:
+		return bad(prefix+"unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", p.Name)
+	}
+	if autoRemove && p.Name != "" && p.Name != "no" {
+		return bad("can't create 'AutoRemove' container with restart policy")
+	}
+	return nil
+}
+
+func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostConfig) error {
+	if hc.Runtime != "" {
+		if _, err := store.runtimes.Get(hc.Runtime); err != nil {
+			return err
+		}
+	}
+	if hc.LogConfig.Type != "" {
+		drv, err := drivers.Get(hc.LogConfig.Type)
+		if err != nil {
+			return err
+		}
+		if err := drv.Validate(hc.LogConfig.Config); err != nil {
+			return errdefs.InvalidParameter(err)
+		}
+	}
+	if hc.ShmSize < 0 {
+		return errdefs.InvalidParameterf("SHM size can not be less than 0")
+	}
+	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {
+		return errdefs.InvalidParameterf("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
+	}
+	for _, addr := range hc.DNS {
+		if _, err := netip.ParseAddr(addr); err != nil {
+			return errdefs.InvalidParameterf("invalid IP address: %s", addr)
+		}
+	}
+	for _, h := range hc.ExtraHosts {
+		if name, _, ok := strings.Cut(h, ":"); !ok || name == "" {
+			return errdefs.InvalidParameterf("bad format for add-host: %q", h)
+		}
+	}
+	if mode := hc.CgroupnsMode; mode != "" && mode != "host" && mode != "private" {
+		return errdefs.InvalidParameterf("invalid cgroup namespace mode: %v", mode)
+	}
+	if mode := hc.IpcMode; !slices.Contains([]string{"", "none", "private", "shareable", "host"}, mode) && !strings.HasPrefix(mode, "container:") {
+		return errdefs.InvalidParameterf("invalid IPC mode: %v", mode)
+	}
+	for _, m := range []struct{ what, mode string }{{"PID", hc.PidMode}, {"UTS", hc.UTSMode}, {"userns", hc.UsernsMode}} {
+		if m.mode != "" && m.mode != "host" && !(m.what == "PID" && strings.HasPrefix(m.mode, "container:")) {
+			return errdefs.InvalidParameterf("invalid %s mode: %s", m.what, m.mode)
+		}
+	}
+	return nil
+}
+
+// notBuilt refuses what Berth does not do yet: nothing pretends.
+func notBuilt(req containertypes.CreateRequest) error {
+	hc := req.HostConfig
+	for _, f := range []struct {
+		asked bool
+		what  string
+	}{
+		{len(hc.VolumesFrom) > 0, "volumes from other containers are"},
+		{len(hc.Links) > 0, "links are"},
+		{len(hc.DeviceRequests) > 0, "device requests (GPUs, CDI) are"},
+		{len(hc.StorageOpt) > 0, "storage options of a container are"},
+		{hc.Init != nil && *hc.Init, "an init process is"},
+		{strings.HasPrefix(string(hc.NetworkMode), "container:"), "the network of another container is"},
+		{strings.HasPrefix(hc.PidMode, "container:") || strings.HasPrefix(hc.IpcMode, "container:"), "namespaces of other containers are"},
+		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "published ports are"},
+	} {
+		if f.asked {
+			return errdefs.NotImplementedf("%s not built into Berth yet", f.what)
+		}
+	}
+	return nil
+}
