@@ -1,0 +1,174 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/berthd/berth/daemon/logger"
+)
+
+// process is what the shim has of the main process or an exec: its standard streams, all pipes. Without a terminal they
+// are the process's own (see plumber). With one, the task service copies between them and the console.
+type process struct {
+	out         *output
+	takesInput  bool
+	notStarted  chan struct{} // closed when the start failed
+	stdin       *os.File      // our end; with a terminal there is one in any case: its end closes the console
+	stdinPeer   *os.File
+	stdinFrames sync.Mutex  // keeps the frames of several attachers whole
+	sources     [3]*os.File // our ends, by stream
+	sinks       [3]*os.File
+}
+
+func newProcess(terminal, stdin bool) (_ *process, err error) {
+	p := &process{out: newOutput(terminal), takesInput: stdin, notStarted: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			p.discard()
+		}
+	}()
+	if stdin || terminal {
+		if p.stdinPeer, p.stdin, err = os.Pipe(); err != nil {
+			return nil, err
+		}
+	}
+	if p.sources[stdout], p.sinks[stdout], err = os.Pipe(); err != nil || terminal {
+		return p, err
+	}
+	p.sources[stderr], p.sinks[stderr], err = os.Pipe()
+	return p, err
+}
+
+// connect gives the runtime's command the streams that the process inherits from it.
+func (p *process) connect(cmd *exec.Cmd) {
+	cmd.Stdout, cmd.Stderr = p.sinks[stdout], p.sinks[stderr]
+	if p.stdinPeer != nil {
+		cmd.Stdin = p.stdinPeer
+	}
+}
+
+// names are the paths of FIFOs that the task service gets: none, but for a terminal the names that /proc has for the
+// pipes, so that nothing lies about in the file system.
+func (p *process) names() (in, out string) {
+	if !p.out.raw {
+		return "", ""
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", p.stdinPeer.Fd()), fmt.Sprintf("/proc/self/fd/%d", p.sinks[stdout].Fd())
+}
+
+// drain takes what the process writes, until the end of all its streams: first into the log, if there is one, then to
+// those who are attached.
+func (p *process) drain(ctx context.Context, w logger.Writer) {
+	if !p.out.raw && p.stdinPeer != nil {
+		p.stdinPeer.Close() // or the process's end of its input would never be noticed
+	}
+	var wg sync.WaitGroup
+	for s, src := range p.sources {
+		if src == nil {
+			continue
+		}
+		p.sinks[s].Close()
+		wg.Go(func() {
+			defer src.Close()
+			if err := p.copy(w, src, s); err != nil {
+				log.G(ctx).WithError(err).Errorf("stream %d is not read any longer", s)
+			}
+		})
+	}
+	// Ends with the streams.
+	go func() {
+		wg.Wait()
+		p.out.end()
+	}()
+}
+
+func (p *process) copy(w logger.Writer, src io.Reader, s int) error {
+	tee := p.out.tee(byte(s))
+	if w != nil {
+		return logger.Copy(w, src, [...]string{stdout: logger.Stdout, stderr: logger.Stderr}[s], tee)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		tee(buf[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// write hands n bytes of r to the process. They are swallowed when it takes no input, or no longer.
+func (p *process) write(r io.Reader, n int64) error {
+	sink := swallow{io.Discard}
+	if p.takesInput {
+		p.stdinFrames.Lock()
+		defer p.stdinFrames.Unlock()
+		sink.Writer = p.stdin
+	}
+	_, err := io.CopyN(sink, r, n)
+	return err
+}
+
+// swallow writes as long as that works, and then pretends.
+type swallow struct{ io.Writer }
+
+func (s swallow) Write(b []byte) (int, error) {
+	_, _ = s.Writer.Write(b)
+	return len(b), nil
+}
+
+// closeStdin ends the input, after what was written to it. A terminal's input has no end.
+func (p *process) closeStdin() {
+	if p.stdin != nil && !p.out.raw {
+		p.stdinFrames.Lock()
+		defer p.stdinFrames.Unlock()
+		p.stdin.Close()
+	}
+}
+
+// await waits for the end of the output, but no longer than d.
+func (p *process) await(d time.Duration) {
+	select {
+	case <-p.out.done:
+	case <-time.After(d):
+	}
+}
+
+// release closes our ends of the streams, but for those that are still drained.
+func (p *process) release() {
+	if p.stdin != nil {
+		p.stdin.Close()
+		p.stdinPeer.Close()
+	}
+	p.out.end()
+}
+
+// discard gives up a process that is not started.
+func (p *process) discard() {
+	p.hangUp()
+	for _, f := range p.sinks {
+		if f != nil {
+			f.Close()
+		}
+	}
+	p.release()
+}
+
+// hangUp stops reading what the process writes.
+func (p *process) hangUp() {
+	for _, f := range p.sources {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,95 @@
+// Package shim is what cmd/berth-shim runs: containerd's runc task service for one container, with the container's log
+// and its attachers served in the same process.
+package shim
+
+import (
+	"time"
+
+	"github.com/berthd/berth/daemon/logger"
+)
+
+// Version is what a daemon may say to a shim of this release; the shim writes it to VersionFile. A shim lives as long as
+// its container, so a daemon meets shims of every release since then. Therefore what a daemon says only grows: calls,
+// fields and frames are added, never changed or taken away, a daemon uses an addition only with a shim whose version has
+// it, and a shim ignores what it does not know.
+const Version = 1
+
+// Files in a shim's directory, which is also its working directory.
+const (
+	TaskSocket   = "task.sock"   // containerd's task API, version 3, over ttrpc
+	AttachSocket = "attach.sock" // see Header
+	PidFile      = "pid"
+	VersionFile  = "version"
+	LogFile      = "log" // the shim's own log: its standard error
+)
+
+// Descriptors that a shim is started with.
+const (
+	taskFD     = 3 // listener of TaskSocket
+	attachFD   = 4 // listener of AttachSocket
+	lifelineFD = 5 // read end of a pipe; until the first Create the shim ends when the pipe closes
+)
+
+// Namespace is the containerd namespace that the shim runs every call in. The runtime's state directory of a container
+// is <runtime root>/<Namespace>/<container id>.
+const Namespace = "berth"
+
+// StdinPipe as the Stdin of a Create or Exec request asks for a standard input that attachers write to. Empty means none.
+// Stdout and Stderr of requests are ignored: both are always drained.
+const StdinPipe = "pipe"
+
+// LogConfigFile is the file in the bundle that holds the container's LogConfig. Without it nothing is logged.
+const LogConfigFile = "logger.json"
+
+// LogConfig says where the container's output is logged.
+type LogConfig struct {
+	Driver string
+	Info   logger.Info
+}
+
+// Kinds of a Header.
+const (
+	KindAttach = ""       // the output of a process, and its input
+	KindEvents = "events" // what happened to the container, one Event a line, past ones first
+)
+
+// Header is the first line that a client of AttachSocket sends, as JSON. The shim answers with a Reply.
+//
+// After an attach, the shim sends what a Docker client expects: with a terminal the bytes as they are, otherwise stdcopy
+// frames (stream 1 or 2, three zero bytes, big-endian length, payload). When the process has no more output and the
+// client has got all of it, the shim shuts its side down.
+//
+// The client sends frames: a type (FrameStdin, FrameCloseStdin), a big-endian length of four bytes, and the payload. It
+// keeps its side open as long as it wants output: an end there means that it has gone.
+type Header struct {
+	Kind   string `json:"kind,omitempty"`
+	Exec   string `json:"exec,omitempty"` // empty means the main process
+	Stdin  bool   `json:"stdin,omitempty"`
+	Stdout bool   `json:"stdout,omitempty"`
+	Stderr bool   `json:"stderr,omitempty"` // ignored with a terminal, which has one stream, Stdout
+	// Follow keeps an events connection open for what happens later.
+	Follow bool `json:"follow,omitempty"`
+}
+
+// Reply is the line that answers a Header. An empty Error means success.
+type Reply struct {
+	Error string `json:"error,omitempty"`
+}
+
+// Types of the frames that a client sends.
+const (
+	FrameStdin      = 0
+	FrameCloseStdin = 1 // has no payload; with a terminal it does nothing, as a terminal has no end of input
+)
+
+// MaxFrame is how many bytes a frame's payload may have.
+const MaxFrame = 1 << 20
+
+// EventOOM is the Kind of an Event: the kernel killed a process of the container because memory ran out.
+const EventOOM = "oom"
+
+// Event is something that happened to the container.
+type Event struct {
+	Kind string    `json:"kind"`
+	Time time.Time `json:"time"`
+}
