@@ -1,0 +1,125 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berthd/berth/errdefs"
+)
+
+// ImportOptions say what to make of an imported file system.
+type ImportOptions struct {
+	// Ref is the name of the new image; empty for none.
+	Ref string
+	// Message becomes the image's comment. Empty: Imported from -.
+	Message string
+	// Changes are instructions of a Dockerfile, as CMD ["sh"], that set the image's config.
+	Changes []string
+	// Platform is the one that the file system is for; nil: this machine's.
+	Platform *ocispec.Platform
+}
+
+// Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong with
+// the options or the archive is an InvalidParameter and leaves nothing behind.
+func (s *Service) Import(ctx context.Context, o ImportOptions, in io.Reader) (id string, err error) {
+	var name reference.Named
+	if o.Ref != "" {
+		if name, err = parseName(o.Ref); err != nil {
+			return "", err
+		}
+		if _, ok := name.(reference.Digested); ok {
+			return "", errdefs.InvalidParameterf("cannot import digest reference")
+		}
+	}
+	config := &Config{}
+	if err := applyChanges(config, o.Changes); err != nil {
+		return "", err
+	}
+	ctx, w, err := s.begin(s.engine.Context(ctx))
+	if err != nil {
+		return "", err
+	}
+	defer func() { w.end(ctx, err != nil) }()
+	layer, diffID, err := w.storeLayer(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	target, err := w.storeImage(ctx, newDocument(o, config, diffID), layer)
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.complete(ctx, target); err != nil {
+		return "", err
+	}
+	b := bundle{target: target}
+	if name != nil {
+		b.names = []reference.Named{name}
+	}
+	if err := s.nameAll(ctx, []bundle{b}); err != nil {
+		return "", err
+	}
+	id = target.Digest.String()
+	s.tell("import", id, id, config.Labels)
+	if name != nil {
+		s.tell("tag", id, reference.FamiliarString(name), config.Labels)
+	}
+	return id, nil
+}
+
+// storeLayer stores the archive in as a compressed layer, and returns the digest of the plain archive with it.
+func (w *work) storeLayer(ctx context.Context, in io.Reader) (ocispec.Descriptor, digest.Digest, error) {
+	plain, err := decompress(in)
+	if err != nil {
+		return ocispec.Descriptor{}, "", err
+	}
+	defer func() { _ = plain.Close() }()
+	diffID := digest.Canonical.Digester()
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip}
+	desc, err = w.store(ctx, desc, func(to io.Writer) error {
+		z := gzip.NewWriter(to)
+		if _, err := io.Copy(io.MultiWriter(z, diffID.Hash()), plain); err != nil {
+			return badArchive(err)
+		}
+		return z.Close()
+	})
+	return desc, diffID.Digest(), err
+}
+
+func newDocument(o ImportOptions, config *Config, diffID digest.Digest) *document {
+	now := time.Now().UTC()
+	p := platforms.DefaultSpec()
+	if o.Platform != nil {
+		p = platforms.Normalize(*o.Platform)
+	}
+	if o.Message == "" {
+		o.Message = "Imported from -"
+	}
+	return &document{
+		Created:  &now,
+		Platform: ocispec.Platform{Architecture: p.Architecture, OS: p.OS, Variant: p.Variant},
+		Config:   config,
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
+		History:  []ocispec.History{{Created: &now, Comment: o.Message}},
+	}
+}
+
+// storeImage stores config and manifest of an image.
+func (w *work) storeImage(ctx context.Context, doc *document, layers ...ocispec.Descriptor) (ocispec.Descriptor, error) {
+	config, err := w.storeDocument(ctx, ocispec.MediaTypeImageConfig, doc)
+	if err != nil {
+		return config, fmt.Errorf("store the image's config: %w", err)
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers,
+	}
+	return w.storeDocument(ctx, m.MediaType, m)
+}

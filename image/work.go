@@ -1,0 +1,201 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/unpack"
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berthd/berth/errdefs"
+)
+
+const (
+	// workLabel is on the leases of loads and imports. What they hold is of no use once the engine has gone.
+	workLabel = "io.berthd.work"
+	// workExpiry is when such a lease ends by itself, in case this engine never comes back to the storage.
+	workExpiry = 24 * time.Hour
+	// cleanupWait is how long giving up unfinished work may take.
+	cleanupWait = time.Minute
+)
+
+// work is a load or an import in progress. What it stores is leased: it stays until end, and after that only if an image
+// refers to it. It is used by one goroutine.
+type work struct {
+	*Service
+	lease leases.Lease
+	blobs int
+}
+
+// begin starts work and returns the context to do it with.
+func (s *Service) begin(ctx context.Context) (context.Context, *work, error) {
+	l, err := s.engine.Leases().Create(ctx, leases.WithRandomID(), leases.WithExpiration(workExpiry),
+		leases.WithLabels(map[string]string{workLabel: "image"}))
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a lease: %w", err)
+	}
+	return leases.WithLease(ctx, l.ID), &work{Service: s, lease: l}, nil
+}
+
+// end gives the lease back. If the work failed, what it stored is gone when end returns.
+func (w *work) end(ctx context.Context, failed bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
+	defer cancel()
+	var opts []leases.DeleteOpt
+	if failed {
+		opts = append(opts, leases.SynchronousDelete)
+	}
+	if err := w.engine.Leases().Delete(ctx, w.lease, opts...); err != nil && !cerrdefs.IsNotFound(err) {
+		log.G(ctx).WithError(err).Warnf("cannot free what an unfinished image left; it goes in %v", workExpiry)
+	}
+}
+
+// dropStaleWork gives up what the last engine did not live to end.
+func (s *Service) dropStaleWork(ctx context.Context) error {
+	stale, err := s.engine.Leases().List(ctx, fmt.Sprintf("labels.%q", workLabel))
+	if err != nil {
+		return fmt.Errorf("list unfinished loads of images: %w", err)
+	}
+	for _, l := range stale {
+		if err := s.engine.Leases().Delete(ctx, l); err != nil && !cerrdefs.IsNotFound(err) {
+			return fmt.Errorf("give up an unfinished load of images: %w", err)
+		}
+	}
+	return nil
+}
+
+// store makes a blob of what fill writes. desc may say what to expect: then bytes that differ are an InvalidParameter, and
+// fill is not called if the blob is here already.
+func (w *work) store(ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error) (_ ocispec.Descriptor, err error) {
+	w.blobs++
+	ref := w.lease.ID + "-" + strconv.Itoa(w.blobs)
+	cw, err := content.OpenWriter(ctx, w.engine.Content(), content.WithRef(ref), content.WithDescriptor(desc))
+	if cerrdefs.IsAlreadyExists(err) {
+		return desc, nil
+	}
+	if err != nil {
+		return desc, fmt.Errorf("store a blob: %w", err)
+	}
+	defer func() {
+		_ = cw.Close()
+		if err != nil {
+			_ = w.engine.Content().Abort(context.WithoutCancel(ctx), ref) // if this fails, the end of the lease does it
+		}
+	}()
+	counted := &countingWriter{ctx: ctx, w: cw}
+	if err := fill(counted); err != nil {
+		return desc, err
+	}
+	expected := desc.Digest
+	desc.Size, desc.Digest = counted.n, cw.Digest()
+	if expected != "" && expected != desc.Digest {
+		return desc, errdefs.InvalidParameterf("the bytes of %s have the digest %s", expected, desc.Digest)
+	}
+	if err := cw.Commit(ctx, desc.Size, desc.Digest); err != nil && !cerrdefs.IsAlreadyExists(err) {
+		return desc, fmt.Errorf("store %s: %w", desc.Digest, err)
+	}
+	return desc, nil
+}
+
+// storeDocument makes a blob of v as JSON.
+func (w *work) storeDocument(ctx context.Context, mediaType string, v any) (ocispec.Descriptor, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}
+	return w.store(ctx, desc, func(to io.Writer) error {
+		_, err := io.Copy(to, bytes.NewReader(b))
+		return err
+	})
+}
+
+// countingWriter counts what it passes on, until its context ends.
+type countingWriter struct {
+	ctx context.Context
+	w   io.Writer
+	n   int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// complete checks that target and all that it refers to is here, ties it together for the garbage collector, and unpacks
+// the variant that this machine uses. An image of which something is missing is an InvalidParameter.
+func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*variant, error) {
+	store := w.engine.Content()
+	err := w.walk(ctx, target, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {
+		info, err := store.Info(ctx, desc.Digest)
+		if err != nil {
+			return err
+		}
+		if info.Size != desc.Size {
+			return errdefs.InvalidParameterf("%s has %d bytes, not %d", desc.Digest, info.Size, desc.Size)
+		}
+		if len(children) == 0 {
+			return nil
+		}
+		_, err = images.SetChildrenLabels(store, func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+			return children, nil
+		})(ctx, desc)
+		return err
+	})
+	var v *variant
+	if err == nil {
+		v, err = w.open(ctx, target)
+	}
+	if cerrdefs.IsNotFound(err) || errdefs.IsNotFound(err) {
+		return nil, errdefs.InvalidParameter(fmt.Errorf("the image is not complete: %w", err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, w.unpack(ctx, v)
+}
+
+// unpack makes the snapshots of v's layers, as far as they are not here.
+func (s *Service) unpack(ctx context.Context, v *variant) error {
+	p := unpack.Platform{
+		SnapshotterKey: s.engine.Driver(), Snapshotter: s.engine.Snapshotter(), Applier: s.engine.Applier(),
+	}
+	opts := make([]unpack.UnpackerOpt, 0, 2)
+	if s.engine.Parallel() {
+		p.SnapshotterCapabilities = []string{snapshots.RebaseCap}
+		opts = append(opts, unpack.WithUnpackLimiter(s.unpacks))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	u, err := unpack.NewUnpacker(ctx, s.engine.Content(), append(opts, unpack.WithUnpackPlatform(p))...)
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+	}
+	err = images.Dispatch(ctx, u.Unpack(images.HandlerFunc(s.children)), nil, v.desc)
+	if err != nil {
+		cancel()
+	}
+	if _, waitErr := u.Wait(); err == nil {
+		err = waitErr
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+	}
+	return nil
+}
