@@ -66,3 +66,9 @@ func Request[T any](p *Profile, v *T) (warnings []string, err error) {
 	}
 	return warnings, nil
 }
+
+func response[T any](f func(*T)) effect { return responseFunc[T](f) }
+
+func reshape[T any](f func(*T) any) effect { return reshapeFunc[T](f) }
+
+func request[T any](f func(*T) ([]string, error)) effect { return requestFunc[T](f) }
