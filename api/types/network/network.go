@@ -60,7 +60,7 @@ type ConfigReference struct {
 	Network string
 }
 
-// Inspect is what GET /networks/{id} answers, and one entry of GET /networks.
+// Inspect is what GET /networks/{id} answers.
 type Inspect struct {
 	Name       string
 	ID         string `json:"Id"`
@@ -78,6 +78,28 @@ type Inspect struct {
 	Containers *map[string]EndpointResource `json:",omitempty"`
 	Options    map[string]string
 	Labels     map[string]string
+	Status     *Status `json:",omitempty"` // from 1.52 on
+}
+
+// Summary is one entry of GET /networks. Containers is present below 1.28 only.
+type Summary struct {
+	Inspect
+}
+
+// Status is how much of a network's addresses is in use.
+type Status struct {
+	IPAM IPAMStatus
+}
+
+// IPAMStatus tells the use of each subnet, by its address and prefix length.
+type IPAMStatus struct {
+	Subnets map[string]SubnetStatus `json:",omitempty"`
+}
+
+// SubnetStatus counts the addresses of a subnet.
+type SubnetStatus struct {
+	IPsInUse            uint64
+	DynamicIPsAvailable uint64
 }
 
 // EndpointResource is one container of a network.

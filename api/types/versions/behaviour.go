@@ -10,6 +10,7 @@ type Behaviour struct {
 	MultiplexedTypes bool // from 1.42: streams without a TTY say so in their content type
 	BinaryFrames     bool // from 1.28: attach over WebSocket sends binary frames, text before
 	InspectSize      bool // from 1.21: inspect takes the size query
+	StopTakesSignal  bool // from 1.42: stop and restart take a signal
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
 }
@@ -32,6 +33,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.SilentRemoveWait = true })}},
 		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
 			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
+		{From: "1.42", What: "stop and restart take a signal", Do: []effect{
+			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
 		{From: "1.52", What: "events are JSON lines", Do: []effect{
 			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
 		{From: "1.54", What: "logs can be JSON records", Do: []effect{

@@ -1,0 +1,34 @@
+package versions
+
+import "github.com/berthd/berth/api/types/network"
+
+// networks makes effects of a change of a network, in inspect and in the list.
+func networks(f func(*network.Inspect)) []effect {
+	return []effect{response(f), response(func(s *network.Summary) { f(&s.Inspect) })}
+}
+
+func networkChanges() []Change {
+	return []Change{
+		{Below: "1.52", What: "no status", Do: networks(func(n *network.Inspect) { n.Status = nil })},
+		{What: "the list has no status", Do: []effect{response(func(s *network.Summary) { s.Status = nil })}},
+		{From: "1.28", What: "the list has no containers", Do: []effect{
+			response(func(s *network.Summary) { s.Containers = nil })}},
+		{From: "1.24", What: "EnableIPv4 is always present", Do: networks(func(n *network.Inspect) {
+			if n.EnableIPv4 == nil {
+				yes := true
+				n.EnableIPv4 = &yes
+			}
+		})},
+		{Below: "1.24", What: "no EnableIPv4", Do: networks(func(n *network.Inspect) { n.EnableIPv4 = nil })},
+		{From: "1.24", What: "no address ranges is null", Do: networks(func(n *network.Inspect) {
+			if len(n.IPAM.Config) == 0 {
+				n.IPAM.Config = nil
+			}
+		})},
+		{Below: "1.24", What: "no address ranges is an empty list", Do: networks(func(n *network.Inspect) {
+			if n.IPAM.Config == nil {
+				n.IPAM.Config = []network.IPAMConfig{}
+			}
+		})},
+	}
+}
