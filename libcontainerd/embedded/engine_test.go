@@ -1,0 +1,212 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/sys/mount"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+
+	"github.com/berthd/berth/errdefs"
+)
+
+func start(t *testing.T, cfg Config) *Engine {
+	t.Helper()
+	e, err := Start(t.Context(), cfg)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, e.Close(context.WithoutCancel(t.Context()))) })
+	return e
+}
+
+// put stores body and an image record that keeps it.
+func put(t *testing.T, e *Engine, body string) ocispec.Descriptor {
+	t.Helper()
+	ctx := e.Context(t.Context())
+	desc := ocispec.Descriptor{
+		MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromString(body), Size: int64(len(body)),
+	}
+	_, err := e.Images().Create(ctx, images.Image{Name: body, Target: desc})
+	assert.NilError(t, err)
+	assert.NilError(t, content.WriteBlob(ctx, e.Content(), body, bytes.NewReader([]byte(body)), desc))
+	return desc
+}
+
+func has(t *testing.T, e *Engine, desc ocispec.Descriptor) bool {
+	t.Helper()
+	_, err := e.Content().Info(e.Context(t.Context()), desc.Digest)
+	assert.Assert(t, err == nil || cerrdefs.IsNotFound(err), "%v", err)
+	return err == nil
+}
+
+func TestTwoEnginesInOneProcess(t *testing.T) {
+	a, b := start(t, Config{Root: t.TempDir()}), start(t, Config{Root: t.TempDir(), Namespace: "other"})
+	inA, inB := put(t, a, "a"), put(t, b, "b")
+	assert.Assert(t, has(t, a, inA) && has(t, b, inB))
+	assert.Assert(t, !has(t, a, inB) && !has(t, b, inA))
+}
+
+func TestRestartKeepsWhatIsNamed(t *testing.T) {
+	root := t.TempDir()
+	e, err := Start(t.Context(), Config{Root: root})
+	assert.NilError(t, err)
+	desc := put(t, e, "kept")
+	assert.NilError(t, e.Close(t.Context()))
+	moved := filepath.Join(t.TempDir(), "moved")
+	assert.NilError(t, os.Rename(root, moved))
+	assert.Assert(t, has(t, start(t, Config{Root: moved}), desc))
+}
+
+func TestSecondEngineOnOneRootIsRefusedAtOnce(t *testing.T) {
+	root := t.TempDir()
+	e, err := Start(t.Context(), Config{Root: root})
+	assert.NilError(t, err)
+	begin := time.Now()
+	_, err = Start(t.Context(), Config{Root: root})
+	assert.ErrorContains(t, err, fmt.Sprintf("is in use by another engine (process %d)", os.Getpid()))
+	assert.Assert(t, errdefs.IsConflict(err))
+	assert.Assert(t, time.Since(begin) < time.Second)
+	assert.NilError(t, e.Close(t.Context()))
+	start(t, Config{Root: root})
+}
+
+func TestWhatNobodyHoldsIsCollected(t *testing.T) {
+	e := start(t, Config{Root: t.TempDir()})
+	desc := put(t, e, "blob")
+	l, err := e.Leases().Create(e.Context(t.Context()), leases.WithRandomID())
+	assert.NilError(t, err)
+	ctx := leases.WithLease(e.Context(t.Context()), l.ID)
+	leased := ocispec.Descriptor{Digest: digest.FromString("leased"), Size: 6}
+	assert.NilError(t, content.WriteBlob(ctx, e.Content(), "leased", bytes.NewReader([]byte("leased")), leased))
+
+	assert.NilError(t, e.Images().Delete(e.Context(t.Context()), "blob"))
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if has(t, e, desc) {
+			return poll.Continue("still there")
+		}
+		return poll.Success()
+	})
+	assert.Assert(t, has(t, e, leased))
+	assert.NilError(t, e.Leases().Delete(e.Context(t.Context()), l, leases.SynchronousDelete))
+	assert.Assert(t, !has(t, e, leased))
+}
+
+func TestChooseSnapshotter(t *testing.T) {
+	dir := t.TempDir()
+	for wanted, want := range map[string]string{"": Overlayfs, "overlay2": Overlayfs, Overlayfs: Overlayfs, Native: Native} {
+		got, err := ChooseSnapshotter(t.Context(), dir, wanted)
+		assert.NilError(t, err)
+		assert.Equal(t, got, want)
+	}
+	_, err := ChooseSnapshotter(t.Context(), dir, "zfs")
+	assert.ErrorContains(t, err, `storage driver "zfs" is not known; use overlayfs or native`)
+	assert.Assert(t, errdefs.IsInvalidParameter(err))
+}
+
+func TestOverlayOnOverlayFallsBackToNative(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"lower", "upper", "work", "merged"} {
+		assert.NilError(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	merged := filepath.Join(dir, "merged")
+	assert.NilError(t, mount.Mount("overlay", merged, "overlay",
+		fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir)))
+	t.Cleanup(func() { assert.NilError(t, mount.Unmount(merged)) })
+	got, err := ChooseSnapshotter(t.Context(), merged, "")
+	assert.NilError(t, err)
+	assert.Equal(t, got, Native)
+	_, err = ChooseSnapshotter(t.Context(), merged, "overlay2")
+	assert.ErrorContains(t, err, "storage driver overlayfs does not work on "+merged)
+	assert.Assert(t, errdefs.IsInvalidParameter(err))
+}
+
+func TestBothSnapshottersAfterAChange(t *testing.T) {
+	root := t.TempDir()
+	e, err := Start(t.Context(), Config{Root: root, Snapshotter: Native})
+	assert.NilError(t, err)
+	_, err = e.Snapshotter().Prepare(e.Context(t.Context()), "old", "")
+	assert.NilError(t, err)
+	assert.NilError(t, e.Close(t.Context()))
+	snapshotDirs := filepath.Join(root, "io.containerd.snapshotter.v1.native", "snapshots", "*")
+	left, err := filepath.Glob(snapshotDirs)
+	assert.NilError(t, err)
+	assert.Equal(t, len(left), 1)
+
+	start(t, Config{Root: root, Snapshotter: Overlayfs})
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if left, err := filepath.Glob(snapshotDirs); err != nil || len(left) > 0 {
+			return poll.Continue("%v, %v", left, err)
+		}
+		return poll.Success()
+	})
+}
+
+func TestExternalContainerd(t *testing.T) {
+	dir := t.TempDir()
+	sock := startContainerd(t, dir)
+	root := filepath.Join(dir, "mine")
+	e, err := Start(t.Context(), Config{Root: root, Address: sock})
+	assert.NilError(t, err)
+	desc := put(t, e, "outside")
+	assert.NilError(t, e.Close(t.Context()))
+
+	again := start(t, Config{Root: root, Address: sock})
+	assert.Assert(t, has(t, again, desc))
+	_, err = Start(t.Context(), Config{Root: filepath.Join(dir, "other"), Address: sock})
+	assert.ErrorContains(t, err, "containerd's namespace berth belongs to the engine on "+root)
+	assert.Assert(t, errdefs.IsConflict(err))
+	other := start(t, Config{Root: filepath.Join(dir, "other"), Address: sock, Namespace: "second"})
+	assert.Assert(t, !has(t, other, desc))
+}
+
+func TestExternalContainerdThatIsNotThere(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := Start(ctx, Config{Root: t.TempDir(), Address: filepath.Join(t.TempDir(), "none.sock")})
+	assert.Assert(t, errdefs.IsUnavailable(err), "%v", err)
+}
+
+// startContainerd runs this machine's containerd in dir until the test ends.
+func startContainerd(t *testing.T, dir string) string {
+	t.Helper()
+	config := fmt.Sprintf(`version = 2
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+address = %q
+[ttrpc]
+address = %q
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), filepath.Join(dir, "c.sock"), filepath.Join(dir, "t.sock"))
+	file := filepath.Join(dir, "config.toml")
+	assert.NilError(t, os.WriteFile(file, []byte(config), 0o600))
+	cmd := exec.Command("containerd", "--config", file)
+	assert.NilError(t, cmd.Start())
+	t.Cleanup(func() {
+		assert.NilError(t, cmd.Process.Signal(os.Interrupt))
+		_ = cmd.Wait()
+	})
+	sock := filepath.Join(dir, "c.sock")
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		c, err := net.Dial("unix", sock)
+		if err != nil {
+			return poll.Continue("%v", err)
+		}
+		_ = c.Close()
+		return poll.Success()
+	}, poll.WithTimeout(20*time.Second))
+	return sock
+}
