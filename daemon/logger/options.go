@@ -38,9 +38,13 @@ func ValidateCommon(opts map[string]string) (map[string]string, error) {
 	return rest, nil
 }
 
-// ValidateAttributes checks the options that Attributes reads.
+// ValidateAttributes checks the options that Attributes reads, on a container that has everything a tag can ask for.
 func ValidateAttributes(opts map[string]string) error {
-	_, err := Info{Options: opts}.Attributes()
+	id := strings.Repeat("0", 64)
+	_, err := Info{
+		ContainerID: id, ContainerName: "container", ContainerEntrypoint: "entrypoint", ContainerArgs: []string{"argument"},
+		ContainerImageID: "sha256:" + id, ContainerImageName: "image", DaemonName: "daemon", Options: opts,
+	}.Attributes()
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -204,31 +205,44 @@ func decode(b []byte, m *logger.Message) bool {
 
 // Tail goes back record by record. Where that leads to no record, it reads the file from its start.
 func (format) Tail(f io.ReaderAt, size int64, n int) (start, end int64, found int, err error) {
-	start, end = size, size
-	for start > 0 && (found < n || found == 0) {
-		var foot [footLen]byte
-		var head [headLen]byte
-		at := int64(-1)
-		if start >= headLen+footLen {
-			if _, err := f.ReadAt(foot[:], start-footLen); err != nil {
-				return 0, 0, 0, err
-			}
-			at = start - headLen - footLen - int64(binary.BigEndian.Uint32(foot[:]))
+	var buf []byte
+	for start = size; start > 0 && found < max(n, 1); found++ {
+		length := 0
+		if length, buf, err = before(f, start, buf); err != nil {
+			return 0, 0, 0, err
 		}
-		if at >= 0 {
-			if _, err := f.ReadAt(head[:], at); err != nil {
-				return 0, 0, 0, err
-			}
-		}
-		if at < 0 || at+int64(total(head[:])) != start {
+		if length == 0 {
 			open := func() (io.Reader, error) { return io.NewSectionReader(f, 0, size), nil }
 			return logfile.ScanTail(open, format{}, n)
 		}
 		if n == 0 {
-			return end, end, 0, nil
+			break
 		}
-		start = at
-		found++
+		start -= int64(length)
 	}
-	return start, end, found, nil
+	return start, size, found, nil
+}
+
+// before returns the length of the record that ends at end, 0 if none does. buf is what it may read into.
+func before(f io.ReaderAt, end int64, buf []byte) (int, []byte, error) {
+	var foot [footLen]byte
+	if end < headLen+footLen {
+		return 0, buf, nil
+	}
+	if _, err := f.ReadAt(foot[:], end-footLen); err != nil {
+		return 0, buf, err
+	}
+	length := int64(binary.BigEndian.Uint32(foot[:])) + headLen + footLen
+	if length > min(end, logfile.MaxRecord) {
+		return 0, buf, nil
+	}
+	buf = slices.Grow(buf[:0], int(length))[:length]
+	if _, err := f.ReadAt(buf, end-length); err != nil {
+		return 0, buf, err
+	}
+	var m logger.Message
+	if total(buf) != len(buf) || !decode(buf, &m) {
+		return 0, buf, nil
+	}
+	return len(buf), buf, nil
 }

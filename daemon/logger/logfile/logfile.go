@@ -202,7 +202,7 @@ func ScanTail(open func() (io.Reader, error), format Format, n int) (start, end 
 		}
 		sc, count := &scanner{r: r, format: format}, 0
 		for count != limit {
-			ok, err := sc.next(false, &m)
+			ok, err := sc.next(true, &m)
 			if err != nil || !ok {
 				return sc, count, err
 			}
