@@ -118,7 +118,7 @@ func parse(data []byte) (map[string]json.RawMessage, error) {
 	if top == nil {
 		return nil, errors.New("invalid JSON: the file has to hold one object, {…}")
 	}
-	if err := walk(json.NewDecoder(bytes.NewReader(data)), data); err != nil {
+	if err := walk(data); err != nil {
 		return nil, fmt.Errorf("invalid JSON: %w", err)
 	}
 	return top, nil
@@ -126,7 +126,9 @@ func parse(data []byte) (map[string]json.RawMessage, error) {
 
 // walk looks through valid JSON for what a decoder lets pass but nobody means: a name given twice, a NUL, or nesting
 // without end.
-func walk(dec *json.Decoder, data []byte) error {
+func walk(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
 	type level struct {
 		names map[string]bool // of an object
 		value bool            // the next token is the value of a name

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -49,21 +50,27 @@ func keyErrorf(key, format string, a ...any) error {
 // file must exist if explicit is set; an empty path means none. An error is of class InvalidParameter, holds a KeyError
 // for every fault that belongs to a key, and names all of them in an order that does not change.
 func Load(path string, explicit bool, flags *pflag.FlagSet) (Config, Origins, error) {
-	wrap := func(err error) (Config, Origins, error) {
+	data, err := readFile(path, explicit)
+	var l *loader
+	if err == nil {
+		l, err = merge(data, flags)
+	}
+	if err != nil {
 		if path != "" {
 			err = fmt.Errorf("unable to configure the Berth daemon with file %s: %w", path, err)
 		}
 		return Config{}, nil, errdefs.InvalidParameter(err)
 	}
-	data, err := readFile(path, explicit)
-	if err != nil {
-		return wrap(err)
-	}
+	return l.cfg, l.origins, nil
+}
+
+// merge is Load without the file system.
+func merge(data []byte, flags *pflag.FlagSet) (*loader, error) {
 	top, err := parse(data)
 	if err != nil {
-		return wrap(err)
+		return nil, err
 	}
-	l := loader{cfg: Default(), origins: Origins{}, flags: flags}
+	l := &loader{cfg: Default(), origins: Origins{}, flags: flags}
 	for _, k := range table {
 		l.origins[k.Path()] = FromDefault
 	}
@@ -71,14 +78,8 @@ func Load(path string, explicit bool, flags *pflag.FlagSet) (Config, Origins, er
 	l.flagValues()
 	l.file(top)
 	l.normalize()
-	if errs := append(l.unknownAndConflicts(), l.errs...); len(errs) > 0 {
-		// What Validate finds beside is told as well: one round of mending is enough.
-		return wrap(errors.Join(append(errs, l.cfg.Validate())...))
-	}
-	if err := l.cfg.Validate(); err != nil {
-		return wrap(err)
-	}
-	return l.cfg, l.origins, nil
+	// What Validate finds is told beside the rest: one round of mending is enough.
+	return l, errors.Join(append(append(l.unknownAndConflicts(), l.errs...), l.cfg.Validate())...)
 }
 
 // loader is the state of one Load.
@@ -282,15 +283,17 @@ func conflict(k Key, flag, file reflect.Value) error {
 // unknownKey names a key that nobody knows and what may be meant.
 func unknownKey(section, name string) error {
 	path := Key{Section: section, Name: name}.Path()
-	if section == "" {
-		if advice, ok := removed[name]; ok {
-			return keyErrorf(path, "%s (no longer there: %s)", path, advice)
-		}
+	shown := path
+	if quoted := strconv.Quote(path); path == "" || quoted != `"`+path+`"` {
+		shown = quoted
+	}
+	if advice, ok := removed[path]; ok {
+		return keyErrorf(path, "%s (no longer there: %s)", shown, advice)
 	}
 	if meant := meantKey(section, name); meant != "" {
-		return keyErrorf(path, "%s (did you mean %s?)", path, meant)
+		return keyErrorf(path, "%s (did you mean %s?)", shown, meant)
 	}
-	return keyErrorf(path, "%s", path)
+	return keyErrorf(path, "%s", shown)
 }
 
 func meantKey(section, name string) string {
@@ -299,7 +302,7 @@ func meantKey(section, name string) string {
 		if k.Name == name { // right, but in the wrong place
 			return k.Path()
 		}
-		if k.Flag == name && k.Flag != k.Name {
+		if k.Flag == name && name != "" {
 			return k.Path()
 		}
 		if k.Section == section {

@@ -74,21 +74,24 @@ type Runtime struct {
 
 // UnmarshalJSON refuses fields that nobody knows. Tools write an empty "args" beside the path; that one is let pass.
 func (r *Runtime) UnmarshalJSON(data []byte) error {
-	type plain Runtime
-	with := struct {
-		*plain
-		OldArgs []string `json:"args"`
-	}{plain: (*plain)(r)}
-	if err := decodeStrict(data, &with); err != nil {
+	var in struct {
+		Path    string         `json:"path"`
+		Args    []string       `json:"runtimeArgs"`
+		Type    string         `json:"runtimeType"`
+		Options map[string]any `json:"options"`
+		Unknown []string       `json:"args"`
+	}
+	if err := decodeStrict(data, &in); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field == "" {
 			wrong.Type = reflect.TypeFor[Runtime]()
 		}
 		return err
 	}
-	if len(with.OldArgs) > 0 {
-		return fmt.Errorf(`"args" has no effect: write "runtimeArgs"`)
+	if len(in.Unknown) > 0 {
+		return errors.New(`"args" has no effect: write "runtimeArgs"`)
 	}
+	*r = Runtime{Path: in.Path, Args: in.Args, Type: in.Type, Options: in.Options}
 	return nil
 }
 
