@@ -25,9 +25,14 @@ type Daemon struct {
 	args    []string
 	config  M
 	bare    bool
-	pid     int           // of berthd, as seen from outside
-	exited  chan struct{} // closed when berthd has ended
-	code    int           // its exit code, then
+	process *process // nil before the first Start
+}
+
+// process is one life of berthd.
+type process struct {
+	pid    int           // as seen from outside
+	exited chan struct{} // closed when it has ended
+	code   int           // its exit code, then
 }
 
 // Option changes how Start starts a daemon.
@@ -62,6 +67,13 @@ func Start(t testing.TB, opts ...Option) *Daemon {
 	return d
 }
 
+// For is the same daemon for a subtest, which does not stop or start it.
+func (d *Daemon) For(t testing.TB) *Daemon {
+	mine := *d
+	mine.t, mine.API = t, &API{t, d.client}
+	return &mine
+}
+
 // File is the path of one of the daemon's files.
 func (d *Daemon) File(path ...string) string {
 	return filepath.Join(append([]string{d.Sandbox.Dir}, path...)...)
@@ -81,15 +93,15 @@ func (d *Daemon) Start() {
 	log, err := os.OpenFile(d.File("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	assert.NilError(d.t, err)
 	defer log.Close()
-	cmd := d.Sandbox.Command(filepath.Join(binaries(), "berthd"), d.Flags()...)
+	cmd := d.Sandbox.Command(Berthd(), d.Flags()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	assert.NilError(d.t, cmd.Start())
-	exited := make(chan struct{})
-	d.exited = exited
+	p := &process{exited: make(chan struct{})}
+	d.process = p
 	go func() {
 		cmd.Wait() // the code says it all
-		d.code = cmd.ProcessState.ExitCode()
-		close(exited)
+		p.code = cmd.ProcessState.ExitCode()
+		close(p.exited)
 	}()
 	poll.WaitOn(d.t, func(poll.LogT) poll.Result {
 		if !d.Running() {
@@ -101,13 +113,13 @@ func (d *Daemon) Start() {
 		}
 		return poll.Continue("the daemon does not answer yet")
 	}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
-	d.pid = onlyChild(d.t, cmd.Process.Pid)
+	p.pid = onlyChild(d.t, cmd.Process.Pid)
 }
 
 // Running tells whether the daemon's process is there.
 func (d *Daemon) Running() bool {
 	select {
-	case <-d.exited:
+	case <-d.process.exited:
 		return false
 	default:
 		return true
@@ -117,7 +129,7 @@ func (d *Daemon) Running() bool {
 // Signal sends the daemon a signal.
 func (d *Daemon) Signal(sig syscall.Signal) {
 	d.t.Helper()
-	assert.NilError(d.t, syscall.Kill(d.pid, sig))
+	assert.NilError(d.t, syscall.Kill(d.process.pid, sig))
 }
 
 // Stop stops the daemon in order and returns its exit code.
@@ -137,12 +149,12 @@ func (d *Daemon) Kill9() {
 func (d *Daemon) waitExit() int {
 	d.t.Helper()
 	select {
-	case <-d.exited:
+	case <-d.process.exited:
 	case <-time.After(60 * time.Second):
 		d.t.Fatal("the daemon does not end")
 	}
 	d.client.CloseIdleConnections()
-	return d.code
+	return d.process.code
 }
 
 // Restart stops the daemon in order and starts it again.
@@ -193,7 +205,7 @@ func (d *Daemon) cleanup() {
 			d.t.Logf("the daemon's log:\n%s", tail(d.DaemonLog(), 100))
 		}
 	}()
-	if d.exited == nil {
+	if d.process == nil {
 		return
 	}
 	if !d.Running() {

@@ -55,6 +55,17 @@ func (a *API) Try(method, path string, body any) (Response, error) {
 	return Response{Status: resp.StatusCode, Header: resp.Header, Body: string(b)}, err
 }
 
+// Send sends a request that is made by hand.
+func (a *API) Send(req *http.Request) Response {
+	a.t.Helper()
+	resp, err := a.client.Do(req)
+	assert.NilError(a.t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	assert.NilError(a.t, err)
+	return Response{Status: resp.StatusCode, Header: resp.Header, Body: string(b)}
+}
+
 // Open sends a request and returns the answer with its body still to be read.
 func (a *API) Open(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var r io.Reader
@@ -63,7 +74,9 @@ func (a *API) Open(ctx context.Context, method, path string, body any) (*http.Re
 	case io.Reader:
 		r = b
 	case string:
-		r = strings.NewReader(b)
+		if b != "" {
+			r = strings.NewReader(b)
+		}
 	default:
 		j, err := json.Marshal(b)
 		if err != nil {

@@ -69,6 +69,9 @@ func build() error {
 	return nil
 }
 
+// Berthd is the path of the daemon's program.
+func Berthd() string { return filepath.Join(binaries(), "berthd") }
+
 func binaries() string { return filepath.Join(root(), "bin/test") }
 
 // root is the folder of go.mod: tests run in their package's folder.

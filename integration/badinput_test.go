@@ -1,0 +1,201 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
+
+	"github.com/berthd/berth/integration/harness"
+)
+
+// badRequest is a request that is refused with a status and a sentence that dockerd gives too. {id} is a container
+// that runs, {stopped} one that does not.
+type badRequest struct {
+	name, request, body string
+	status              int
+	message             string // a regular expression for all of it
+}
+
+var badCreates = []badRequest{
+	{"no body", "", "", 400, `invalid JSON: EOF`},
+	{"null", "", "null", 400, `config cannot be empty in order to create a container`},
+	{"empty object", "", "{}", 400, `config cannot be empty in order to create a container`},
+	{"broken JSON", "", `{"Image": busybox}`, 400, `invalid JSON: invalid character 'b' looking for beginning of value`},
+	{"cut-off JSON", "", `{"Image": "busy`, 400, `invalid JSON: (unexpected EOF|got EOF while reading request body)`},
+	{"more than JSON", "", `{"Image":"busybox"} {}`, 400, `unexpected content after JSON`},
+	{"number for a text", "", `{"Image": 5}`, 400, `invalid JSON: json: cannot unmarshal number into Go .*Image of type string`},
+	{"text for a number", "", `{"Image":"busybox","HostConfig":{"Memory":"1g"}}`, 400,
+		`invalid JSON: json: cannot unmarshal string into Go .*Memory of type int64`},
+	{"text for an object", "", `{"Image":"busybox","HostConfig":"none"}`, 400, `invalid JSON: json: cannot unmarshal string into .*`},
+	{"missing image", "", `{"Image":"nope"}`, 404, `No such image: nope:latest`},
+	{"image reference", "", `{"Image":"UPPER"}`, 400, `invalid reference format: repository name \(library/UPPER\) must be lowercase`},
+	{"no command", "", `{"Image":"empty"}`, 400, `no command specified`},
+	{"short name", "?name=a", `{"Image":"busybox"}`, 400,
+		`Invalid container name \(a\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed`},
+	{"name with a slash", "?name=a/b", `{"Image":"busybox"}`, 400,
+		`Invalid container name \(a/b\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed`},
+	{"name in use", "?name=running", `{"Image":"busybox"}`, 409, `Conflict\. The container name "/running" is already in use by ` +
+		`container "{id}"\. You have to remove \(or rename\) that container to be able to reuse that name\.`},
+	{"memory limit", "", `{"Image":"busybox","HostConfig":{"Memory":1048576}}`, 400, `Minimum memory limit allowed is 6MB`},
+	{"memory and swap", "", `{"Image":"busybox","HostConfig":{"Memory":67108864,"MemorySwap":33554432}}`, 400,
+		`Minimum memoryswap limit should be larger than memory limit, see usage`},
+	{"cpus and quota", "", `{"Image":"busybox","HostConfig":{"NanoCpus":1000000,"CpuQuota":1000}}`, 400,
+		`Conflicting options: Nano CPUs and CPU Quota cannot both be set\.`},
+	{"bind of a missing path", "",
+		`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/no/such","Target":"/x"}]}}`, 400,
+		`invalid mount config for type "bind": bind source path does not exist: /no/such`},
+	{"bind without a target", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/tmp"}]}}`, 400,
+		`invalid mount config for type "bind": field Target must not be empty`},
+	{"relative target", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/tmp","Target":"x"}]}}`, 400,
+		`invalid mount config for type "bind": invalid mount path: 'x' mount path must be absolute`},
+	{"unknown mount", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"nope","Target":"/x"}]}}`, 400,
+		`invalid mount config for type "nope": mount type unknown`},
+	{"one target twice", "", `{"Image":"busybox","HostConfig":{"Binds":["/tmp:/x","/etc:/x"]}}`, 400, `Duplicate mount point: /x`},
+	{"auto-remove and restart", "", `{"Image":"busybox","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}`,
+		400, `can't create 'AutoRemove' container with restart policy`},
+	{"restart policy", "", `{"Image":"busybox","HostConfig":{"RestartPolicy":{"Name":"nope"}}}`, 400,
+		`invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`},
+	{"unknown runtime", "", `{"Image":"busybox","HostConfig":{"Runtime":"nope"}}`, 400, `unknown or invalid runtime name: nope`},
+	{"unknown log driver", "", `{"Image":"busybox","HostConfig":{"LogConfig":{"Type":"nope"}}}`, 400,
+		`logger: no log driver named 'nope' is registered`},
+	{"health check", "", `{"Image":"busybox","Healthcheck":{"Test":["CMD","true"],"Interval":1}}`, 400,
+		`Interval in Healthcheck cannot be less than 1ms`},
+}
+
+var badOthers = []badRequest{
+	{"unknown container", "GET /containers/nope/json", "", 404, `No such container: nope`},
+	{"start of an unknown container", "POST /containers/nope/start", "", 404, `No such container: nope`},
+	{"start with a body", "POST /containers/{stopped}/start", `{"Binds":[]}`, 400, `starting container with non-empty request body ` +
+		`was deprecated since API v1\.22 and removed in v1\.24`},
+	{"filters", "GET /containers/json?filters={", "", 400, `invalid filter`},
+	{"unknown filter", `GET /containers/json?filters={"nope":["1"]}`, "", 400, `invalid filter 'nope'`},
+	{"value of a filter", `GET /containers/json?filters={"status":["nope"]}`, "", 400, `invalid filter 'status=.*nope.*'`},
+	{"kill of a stopped container", "POST /containers/stopped/kill", "", 409,
+		`cannot kill container: stopped: container {stopped} is not running`},
+	{"unknown signal", "POST /containers/running/kill?signal=FOO", "", 400, `cannot kill container: running: invalid signal: FOO`},
+	{"removing what runs", "DELETE /containers/running", "", 409, `cannot remove container "running": ` +
+		`container is running: stop the container before removing or force remove`},
+	{"rename to nothing", "POST /containers/running/rename?name=", "", 400, `Neither old nor new names may be empty`},
+	{"rename to a bad name", "POST /containers/running/rename?name=-x", "", 400,
+		`Error when allocating new name: Invalid container name \(-x\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed`},
+	{"rename to a name in use", "POST /containers/running/rename?name=stopped", "", 409, `Error when allocating new name: ` +
+		`Conflict\. The container name "/stopped" is already in use by container "{stopped}"\. .*`},
+	{"exec without a command", "POST /containers/running/exec", "{}", 400, `No exec command specified`},
+	{"exec with half a body", "POST /containers/running/exec", `{"Cmd":["tr`, 400, `invalid JSON: got EOF while reading request body`},
+	{"exec in a stopped container", "POST /containers/stopped/exec", `{"Cmd":["true"]}`, 409, `container {stopped} is not running`},
+	{"exec as an unknown user", "POST /containers/running/exec", `{"Cmd":["true"],"User":"nope"}`, 400,
+		`unable to find user nope: no matching entries in passwd file`},
+	{"unknown exec", "GET /exec/nope/json", "", 404, `No such exec instance: nope`},
+	{"logs of neither stream", "GET /containers/running/logs", "", 400, `must specify at least one of 'stdout' or 'stderr'`},
+	{"wait for what never is", "POST /containers/running/wait?condition=nope", "", 400, `invalid condition: "nope"`},
+	{"unknown image", "GET /images/nope/json", "", 404, `No such image: nope:latest`},
+	{"unknown path", "GET /nope", "", 404, `page not found`},
+	{"wrong method", "PUT /containers/json", "", 404, `page not found`},
+	{"version too old", "GET /v1.11/info", "", 400, `client version 1\.11 is too old\. Minimum supported API version is 1\.12, ` +
+		`please upgrade your client to a newer version\n?`},
+	{"version too new", "GET /v1.99/info", "", 400, `client version 1\.99 is too new\. Maximum supported API version is 1\.55`},
+}
+
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.OK("POST", "/images/create?fromSrc=-&repo=empty", bytes.NewReader(d.Rootfs()), nil)
+	running, stopped := d.Run("running", "sleep", "1000"), d.Create("stopped", harness.Spec("true"))
+	before := inventory(d)
+	requests := badOthers
+	for _, r := range badCreates {
+		r.name, r.request = "create: "+r.name, "POST /containers/create"+r.request
+		requests = append(requests, r)
+	}
+	fill := strings.NewReplacer("{id}", running, "{stopped}", stopped)
+	for _, tc := range requests {
+		t.Run(tc.name, func(t *testing.T) {
+			d := d.For(t)
+			method, path, _ := strings.Cut(fill.Replace(tc.request), " ")
+			resp, err := d.Try(method, strings.ReplaceAll(path, `"`, "%22"), tc.body)
+			assert.NilError(t, err)
+			assert.Equal(t, resp.Status, tc.status, resp.Body)
+			assert.Assert(t, cmp.Regexp("^"+fill.Replace(tc.message)+"$", resp.Message()))
+			assert.DeepEqual(t, inventory(d), before)
+		})
+	}
+	t.Run("content type", func(t *testing.T) {
+		resp, err := http.NewRequest("POST", "http://engine/containers/create", strings.NewReader(`{"Image":"busybox"}`))
+		assert.NilError(t, err)
+		resp.Header.Set("Content-Type", "text/plain")
+		answer := d.Send(resp)
+		assert.Equal(t, answer.Status, 400)
+		assert.Equal(t, answer.Message(), "unsupported Content-Type header (text/plain): must be 'application/json'")
+		assert.DeepEqual(t, inventory(d), before)
+	})
+	t.Run("archive that is none", func(t *testing.T) {
+		resp := d.HTTP("POST", "/images/load", strings.NewReader("this is no archive"))
+		assert.Assert(t, resp.Status >= 400 || strings.Contains(resp.Body, "errorDetail"), "%d %s", resp.Status, resp.Body)
+		assert.DeepEqual(t, inventory(d), before)
+	})
+	assert.Assert(t, d.Inspect(running).State.Running)
+}
+
+// A client that goes away in the middle of its request leaves nothing behind either.
+func TestBodyCutOff(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	before := inventory(d)
+	archive := d.DockerArchive("cut:latest")
+	for _, tc := range []struct {
+		name, path, contentType string
+		body                    []byte
+	}{
+		{"create", "/containers/create?name=cut", "application/json", []byte(`{"Image":"busybox","Cmd":["true"]`)},
+		{"load", "/images/load", "application/x-tar", archive[:len(archive)/2]},
+		{"import", "/images/create?fromSrc=-&repo=cut", "application/x-tar", archive[:len(archive)/2]},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := d.For(t)
+			conn, err := net.Dial("unix", d.File("s"))
+			assert.NilError(t, err)
+			defer conn.Close()
+			assert.NilError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+			_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: engine\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+				tc.path, tc.contentType, len(tc.body)+1000, tc.body)
+			assert.NilError(t, err)
+			assert.NilError(t, conn.(*net.UnixConn).CloseWrite())
+			answer, err := io.ReadAll(conn)
+			assert.NilError(t, err)
+			if tc.name == "create" {
+				assert.Assert(t, cmp.Regexp(`(?s)^HTTP/1.1 400 Bad Request\r\n.*"invalid JSON: (unexpected EOF|got EOF .*)"`,
+					string(answer)))
+			} else {
+				assert.Assert(t, !strings.Contains(string(answer), "Loaded image"), "%s", answer)
+			}
+			assert.DeepEqual(t, inventory(d), before)
+		})
+	}
+}
+
+// inventory is all that requests could leave behind: containers, images, and their folders.
+func inventory(d *harness.Daemon) []string {
+	var images []struct{ ID string }
+	d.OK("GET", "/images/json?all=1", nil, &images)
+	all := d.Containers()
+	for _, i := range images {
+		all = append(all, i.ID)
+	}
+	folders, err := os.ReadDir(d.File("d", "containers"))
+	if err != nil && !os.IsNotExist(err) {
+		panic(err)
+	}
+	for _, f := range folders {
+		all = append(all, f.Name())
+	}
+	return all
+}

@@ -1,0 +1,177 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
+
+	"github.com/berthd/berth/integration/harness"
+)
+
+// info is the part of GET /info that a reload changes.
+type info struct {
+	Labels             []string
+	Debug              bool
+	LiveRestoreEnabled bool
+	DefaultRuntime     string
+	Runtimes           map[string]struct {
+		Path        string   `json:"path"`
+		RuntimeArgs []string `json:"runtimeArgs"`
+	}
+}
+
+func infoOf(d *harness.Daemon) info {
+	var i info
+	d.OK("GET", "/info", nil, &i)
+	return i
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	first := harness.M{"labels": []string{"a=1"}}
+	d := harness.Start(t, harness.Config(first))
+	fresh := infoOf(d)
+	assert.DeepEqual(t, fresh.Labels, []string{"a=1"})
+	assert.Equal(t, fresh.DefaultRuntime, "runc")
+	old := d.Run("old", "sleep", "1000")
+
+	d.Reload(harness.M{
+		"labels": []string{"b=2", "c=3"}, "debug": true, "live-restore": true, "shutdown-timeout": 20,
+		"default-runtime": "mine",
+		"runtimes":        harness.M{"mine": harness.M{"path": "runc", "runtimeArgs": []string{"--debug"}}},
+		"default-ulimits": harness.M{"nofile": harness.M{"Name": "nofile", "Soft": 111, "Hard": 222}},
+	})
+	now := infoOf(d)
+	assert.DeepEqual(t, now.Labels, []string{"b=2", "c=3"})
+	assert.Assert(t, now.Debug)
+	assert.Assert(t, now.LiveRestoreEnabled)
+	assert.Equal(t, now.DefaultRuntime, "mine")
+	assert.DeepEqual(t, now.Runtimes["mine"].RuntimeArgs, []string{"--debug"})
+	id := d.Run("new", "sh", "-c", "ulimit -Sn; ulimit -Hn; sleep 1000")
+	assert.Equal(t, d.Inspect(id).HostConfig.Runtime, "mine")
+	d.Eventually("the container has spoken", func() bool { return d.Log(id) == "111\n222\n" })
+	assert.Equal(t, d.Inspect(old).HostConfig.Runtime, "runc", "what exists keeps what it was made with")
+	assert.Assert(t, d.Inspect(old).State.Running)
+	event := reloadEvent(t, d)
+	for key, want := range map[string]string{
+		"debug": "true", "live-restore": "true", "shutdown-timeout": "20", "default-runtime": "mine", "labels": `["b=2","c=3"]`,
+	} {
+		assert.Equal(t, event[key], want, "attribute %s of the event", key)
+	}
+	assert.Assert(t, cmp.Contains(event["runtimes"], "mine:runc"))
+
+	// back: the configuration is a function of the file, not of history
+	d.Reload(first)
+	assert.DeepEqual(t, infoOf(d), fresh)
+	assert.Equal(t, reloadEvent(t, d)["shutdown-timeout"], "15")
+	last := d.Run("last", "sleep", "1000")
+	assert.Equal(t, d.Inspect(last).HostConfig.Runtime, "runc")
+	assert.Equal(t, len(d.Inspect(last).HostConfig.Ulimits), 0)
+	d.Restart()
+	assert.DeepEqual(t, infoOf(d), fresh)
+}
+
+// reloadEvent is the attributes of the last reload event.
+func reloadEvent(t *testing.T, d *harness.Daemon) map[string]string {
+	t.Helper()
+	resp := d.HTTP("GET", `/events?since=0&until=2147483647&filters={%22type%22:[%22daemon%22],%22event%22:[%22reload%22]}`, nil)
+	assert.Equal(t, resp.Status, 200, resp.Body)
+	var event struct {
+		Actor struct{ Attributes map[string]string }
+	}
+	for dec := json.NewDecoder(strings.NewReader(resp.Body)); dec.More(); {
+		assert.NilError(t, dec.Decode(&event))
+	}
+	return event.Actor.Attributes
+}
+
+// A file that cannot be used changes nothing, in whatever way it is wrong, and the log says what is wrong with it.
+func TestReloadOfABadFile(t *testing.T) {
+	t.Parallel()
+	good := harness.M{"labels": []string{"a=1"}, "live-restore": true}
+	d := harness.Start(t, harness.Config(good))
+	before := infoOf(d)
+	for _, tc := range []struct{ name, file, says string }{
+		{"cut off", `{"labels": ["b=2"]`, "unexpected EOF"},
+		{"unknown key", `{"labels": ["b=2"], "liverestore": false}`, "liverestore"},
+		{"wrong type", `{"labels": ["b=2"], "debug": "yes"}`, "debug"},
+		{"bad label", `{"labels": ["b"]}`, "bad attribute format: b"},
+		{"unknown default runtime", `{"labels": ["b=2"], "default-runtime": "nope"}`, "'nope' does not exist"},
+		{"runtime without a path", `{"labels": ["b=2"], "runtimes": {"r": {}}}`,
+			"runtime r: either a runtimeType or a path must be configured"},
+		{"flag and file", `{"labels": ["b=2"], "pidfile": "/x"}`, "pidfile"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := d.For(t)
+			said := len(d.DaemonLog())
+			d.WriteConfig(tc.file)
+			d.Signal(syscall.SIGHUP)
+			d.Eventually("the log tells what is wrong", func() bool { return strings.Contains(d.DaemonLog()[said:], tc.says) })
+			assert.DeepEqual(t, infoOf(d), before)
+		})
+	}
+	assert.Equal(t, len(reloadEvent(t, d)), 0, "a reload that was refused has no event")
+	d.Reload(harness.M{"labels": []string{"c=3"}})
+	assert.DeepEqual(t, infoOf(d).Labels, []string{"c=3"})
+}
+
+// Keys that need a restart keep their value, and the log names them.
+func TestReloadOfAKeyThatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.Reload(harness.M{"log-level": "warn", "storage-driver": "native"})
+	var i struct{ Driver string }
+	d.OK("GET", "/info", nil, &i)
+	assert.Equal(t, i.Driver, "overlayfs")
+	assert.Assert(t, cmp.Regexp(`storage-driver.*needs restart|needs restart.*storage-driver`, d.DaemonLog()))
+}
+
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	s := harness.NewSandbox(t)
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "daemon.json")
+		assert.NilError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	for _, tc := range []struct {
+		name string
+		args []string
+		code int
+		out  string // a regular expression on stdout and stderr
+	}{
+		{"version", []string{"--version"}, 0, `^\S*[Bb]erth\S* version .+\n$`},
+		{"good file", []string{"--validate", "--config-file", write(`{"debug": true}`)}, 0, "^configuration OK\n$"},
+		{"bad file", []string{"--validate", "--config-file", write(`{"debgu": true}`)}, 1, `debgu.*debug`},
+		{"missing file", []string{"--validate", "--config-file", "/no/such"}, 1, `/no/such`},
+		{"flag and file", []string{"--validate", "--debug", "--config-file", write(`{"debug": true}`)}, 1,
+			`specified both as a flag and in the configuration file: debug: \(from flag: true, from file: true\)`},
+		{"unknown flag", []string{"--dat-root", "/x"}, 1, `dat-root.*data-root`},
+		{"bad value", []string{"--validate", "--log-level", "loud"}, 1, `invalid logging level: loud`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out, err := s.Command(harness.Berthd(), tc.args...).CombinedOutput()
+			assert.Equal(t, exitCode(err), tc.code, "%s", out)
+			assert.Assert(t, cmp.Regexp("(?s)"+tc.out, string(out)))
+		})
+	}
+}
+
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
