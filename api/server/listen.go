@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/log"
+	"github.com/docker/go-connections/tlsconfig"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,6 +44,24 @@ func ListenAll(ctx context.Context, hosts []string, group string, tlsConfig *tls
 		all = append(all, ls...)
 	}
 	return all, nil
+}
+
+// TLS makes the configuration of the tcp listeners. With verify, clients need a certificate that ca signed; without on and
+// verify there is no TLS, and the configuration is nil.
+func TLS(on, verify bool, ca, cert, key string) (*tls.Config, error) {
+	if !on && !verify {
+		return nil, nil
+	}
+	o := tlsconfig.Options{CertFile: cert, KeyFile: key, ClientAuth: tls.NoClientCert, ExclusiveRootPools: true}
+	if verify {
+		o.CAFile, o.ClientAuth = ca, tls.RequireAndVerifyClientCert
+	}
+	c, err := tlsconfig.Server(o)
+	if err != nil {
+		return nil, fmt.Errorf("TLS of the API: %w", err)
+	}
+	c.NextProtos = []string{"http/1.1"} // connections are taken over, which HTTP/2 has no way for
+	return c, nil
 }
 
 func listen(ctx context.Context, host, group string, tlsConfig *tls.Config) ([]net.Listener, error) {

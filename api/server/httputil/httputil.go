@@ -37,15 +37,20 @@ type Route struct {
 // WriteJSON writes v as JSON, with a newline behind it and without escaping HTML.
 func WriteJSON(w http.ResponseWriter, code int, v any) error {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := EncodeJSON(&b, v); err != nil {
 		return errdefs.System(fmt.Errorf("write the answer as JSON: %w", err))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// EncodeJSON writes v as WriteJSON does, for answers whose header has been sent already.
+func EncodeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // ReadJSON reads the body into v. An empty body leaves v as it is. A body that is no JSON, is cut off, has something

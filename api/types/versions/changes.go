@@ -4,5 +4,5 @@ import "slices"
 
 // changes is the table of all differences between versions. Those of one type apply in the order they stand in.
 func changes() []Change {
-	return slices.Concat(behaviours(), containerChanges(), imageChanges(), networkChanges())
+	return slices.Concat(behaviours(), containerChanges(), imageChanges(), networkChanges(), systemChanges())
 }

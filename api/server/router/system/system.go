@@ -1,0 +1,157 @@
+// Package system has the routes that are about the engine itself: ping, version, info and events.
+package system
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/berthd/berth/api/server/httputil"
+	"github.com/berthd/berth/api/types/events"
+	"github.com/berthd/berth/api/types/filters"
+	"github.com/berthd/berth/api/types/system"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/errdefs"
+)
+
+// Backend is what the routes ask for. Errors have a class.
+type Backend interface {
+	SystemInfo(ctx context.Context) (*system.Info, error)
+	SystemVersion(ctx context.Context) (*system.Version, error)
+	// SystemPing tells what the headers of _ping say besides versions.
+	SystemPing() system.Ping
+	// SystemEvents gives send every event that the filters let through: those since a time that are still known, unless
+	// it is zero, and then those that come, until a time, unless it is zero, or until ctx ends. An error of send ends it.
+	SystemEvents(ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error) error
+}
+
+type router struct {
+	backend Backend
+}
+
+// Routes returns the routes on b.
+func Routes(b Backend) []httputil.Route {
+	r := &router{b}
+	return []httputil.Route{
+		{Method: http.MethodGet, Path: "/_ping", Handler: r.ping},
+		{Method: http.MethodHead, Path: "/_ping", Handler: r.ping},
+		{Method: http.MethodGet, Path: "/version", Handler: r.version},
+		{Method: http.MethodGet, Path: "/info", Handler: r.info},
+		{Method: http.MethodGet, Path: "/events", Handler: r.events},
+	}
+}
+
+func (rt *router) ping(w http.ResponseWriter, r *http.Request) error {
+	p := rt.backend.SystemPing()
+	versions.Response(versions.FromContext(r.Context()), &p)
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	if p.BuilderVersion != "" {
+		h.Set("Builder-Version", p.BuilderVersion)
+	}
+	if p.Swarm != "" {
+		h.Set("Swarm", p.Swarm)
+	}
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if r.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	_, err := io.WriteString(w, "OK")
+	return err
+}
+
+func (rt *router) version(w http.ResponseWriter, r *http.Request) error {
+	v, err := rt.backend.SystemVersion(r.Context())
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), v))
+}
+
+func (rt *router) info(w http.ResponseWriter, r *http.Request) error {
+	i, err := rt.backend.SystemInfo(r.Context())
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), i))
+}
+
+// The content types of a stream of records, and what stands before each record of the last one.
+const (
+	jsonLines       = "application/jsonl"
+	ndjson          = "application/x-ndjson"
+	jsonSequence    = "application/json-seq"
+	recordSeparator = 0x1E
+)
+
+func (rt *router) events(w http.ResponseWriter, r *http.Request) error {
+	since, err := httputil.Time(r, "since")
+	if err != nil {
+		return err
+	}
+	until, err := httputil.Time(r, "until")
+	if err != nil {
+		return err
+	}
+	if !since.IsZero() && !until.IsZero() && since.After(until) {
+		return errdefs.InvalidParameterf("`since` time (%s) cannot be after `until` time (%s)",
+			r.URL.Query().Get("since"), r.URL.Query().Get("until"))
+	}
+	f, err := httputil.Filters(r)
+	if err != nil {
+		return err
+	}
+	p := versions.FromContext(r.Context())
+	contentType := "application/json"
+	if p.EventsAreLines {
+		contentType = recordsType(r.Header.Values("Accept"))
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(http.StatusOK)
+	out := httputil.FlushWriter(w)
+	if _, err := out.Write(nil); err != nil { // the client learns at once that it is listening
+		return err
+	}
+	return rt.backend.SystemEvents(r.Context(), since, until, f, func(m events.Message) error {
+		v := versions.Response(p, &m)
+		if v == nil {
+			return nil
+		}
+		b, err := record(v, contentType)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(b)
+		return err
+	})
+}
+
+// recordsType returns the content type that the client accepts by name, else JSON lines.
+func recordsType(accept []string) string {
+	for a := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		name, _, _ := strings.Cut(a, ";")
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
+		case jsonLines, ndjson, jsonSequence:
+			return name
+		}
+	}
+	return jsonLines
+}
+
+func record(v any, contentType string) ([]byte, error) {
+	var b bytes.Buffer
+	if contentType == jsonSequence {
+		b.WriteByte(recordSeparator)
+	}
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
