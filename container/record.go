@@ -44,6 +44,7 @@ type Intent struct {
 
 	Config     *containertypes.Config
 	HostConfig *containertypes.HostConfig
+	Defaulted  containertypes.Defaulted // what the client left to the engine
 
 	ImageID       string
 	ImageManifest *ocispec.Descriptor `json:",omitempty"`
@@ -52,12 +53,12 @@ type Intent struct {
 	Parent        string // chain id of the image: what the layer stands on
 
 	Desired         Desired
-	StoppedByHand   bool   // so that unless-stopped declines at the next start of the daemon
-	Run             uint64 // number of the last start; 0: never started
-	RestartCount    int    // by the restart policy, since the last start by hand
+	StoppedByHand   bool          // so that unless-stopped declines at the next start of the daemon
+	Run             uint64        // number of the last start; 0: never started
+	RestartCount    int           // by the restart policy, since the last start by hand
 	RestartAt       time.Time     // when a restart that is pending is due
 	RestartDelay    time.Duration // before the last restart by the policy
-	Task            *Task `json:",omitempty"` // the run's shim; nil when there is none
+	Task            *Task         `json:",omitempty"` // the run's shim; nil when there is none
 	Network         network.Settings
 	MountPoints     map[string]*MountPoint // by destination
 	LogPath         string
@@ -76,7 +77,6 @@ type Task struct {
 	Bundle  string
 	BootID  string // of the kernel: another one means that the run is over
 	Runtime runtimes.Runtime
-	Cgroup  string // path of the container's cgroup as the runtime spec names it
 }
 
 // MountPoint is one mount of a container.

@@ -34,11 +34,10 @@ func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateR
 	if err != nil {
 		return resp, err
 	}
-	if err := fillHostConfig(store, d.host, req.HostConfig); err != nil {
-		return resp, err
-	}
+	defaulted := leftOpen(req.HostConfig)
+	fillHostConfig(store, d.host, req.HostConfig)
 	err = d.run(ctx, func(ctx context.Context) error {
-		c, more, err := d.create(ctx, req)
+		c, more, err := d.create(ctx, req, defaulted)
 		if err != nil {
 			return err
 		}
@@ -49,7 +48,7 @@ func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateR
 }
 
 // create takes lease, layer and name, in this order, and gives all back when a later step fails.
-func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest) (_ *container.Container, warnings []string, err error) {
+func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest, defaulted containertypes.Defaulted) (_ *container.Container, warnings []string, err error) {
 	var stack undo.Stack
 	defer func() {
 		if err != nil {
@@ -76,6 +75,7 @@ func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest) (
 	if err != nil {
 		return nil, nil, err
 	}
+	in.Defaulted = defaulted
 	if in.Name, err = d.reserveName(req.Name, id); err != nil {
 		return nil, nil, err
 	}
@@ -104,7 +104,7 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 			cfg.Hostname = name
 		}
 	}
-	mounts, err := parseMounts(cfg, hc)
+	mounts, err := parseMounts(req)
 	if err != nil {
 		return container.Intent{}, err
 	}
@@ -207,6 +207,14 @@ func mergeMaps[V any](mine, base map[string]V) map[string]V {
 	all := maps.Clone(base)
 	maps.Copy(all, mine)
 	return all
+}
+
+// leftOpen tells what a client leaves to the engine: old versions show that as it was sent.
+func leftOpen(hc *containertypes.HostConfig) containertypes.Defaulted {
+	return containertypes.Defaulted{
+		NetworkMode: hc.NetworkMode == "" || hc.NetworkMode == "default", RestartPolicy: hc.RestartPolicy.Name == "",
+		Runtime: hc.Runtime == "", PortBindings: hc.PortBindings == nil,
+	}
 }
 
 // mergeEnv puts before mine those variables of the image that mine does not set. "NAME" alone unsets a variable later.

@@ -131,7 +131,7 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	if d.layers, err = layer.New(d.storage, cfg.DataRoot); err != nil {
 		return err
 	}
-	if d.images, err = image.New(image.Options{
+	if d.images, err = image.New(ctx, image.Options{
 		Engine: d.storage, Layers: d.layers, InUse: d.imageUses,
 		Publish: func(action, id string, attrs map[string]string) { d.containers.TellOther("image", action, id, attrs) },
 	}); err != nil {

@@ -193,7 +193,11 @@ func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveR
 	if err != nil {
 		return nil, nil, err
 	}
-	spec, err := oci.Process(rec, x, user, d.ociHost(d.config.Load()))
+	host, err := d.ociHost(d.Config())
+	if err != nil {
+		return nil, nil, err
+	}
+	spec, err := oci.Process(rec, x, user, host)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/files"
 	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/oci"
@@ -28,7 +29,8 @@ type host struct {
 	commit         string
 	swapLimit      bool
 	oomKillDisable bool
-	cgroups        oci.Host
+	cgroupV2       bool
+	oci            oci.Host
 }
 
 func detectHost(cfg config.Config, o Options) (h host, err error) {
@@ -44,10 +46,11 @@ func detectHost(cfg config.Config, o Options) (h host, err error) {
 		return h, err
 	}
 	h.bootID = strings.TrimSpace(string(b))
-	if h.cgroups, err = oci.DetectHost(); err != nil {
+	if h.oci, err = oci.DetectHost(); err != nil {
 		return h, fmt.Errorf("find out about this machine: %w", err)
 	}
-	if !h.cgroups.CgroupV2 {
+	h.cgroupV2 = exists("/sys/fs/cgroup/cgroup.controllers")
+	if !h.cgroupV2 {
 		h.swapLimit = exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
 		h.oomKillDisable = exists("/sys/fs/cgroup/memory/memory.oom_control")
 	} else {
@@ -72,4 +75,20 @@ func engineID(path string) (string, error) {
 	}
 	id := ids.New()
 	return id, files.Write(path, []byte(id), 0o600, files.Durable)
+}
+
+// ociHost is what specs depend on, under a configuration.
+func (d *Daemon) ociHost(cfg *config.Config) (oci.Host, error) {
+	h := d.host.oci
+	h.SystemdCgroup, h.CgroupParent = cfg.CgroupDriver() == "systemd", cfg.CgroupParent
+	h.NoNewPrivileges, h.Ulimits = cfg.NoNewPrivileges, cfg.DefaultUlimits
+	h.SeccompProfile = cfg.SeccompProfile
+	if filepath.IsAbs(cfg.SeccompProfile) {
+		b, err := os.ReadFile(cfg.SeccompProfile)
+		if err != nil {
+			return h, errdefs.Systemf("read the seccomp profile that the configuration names: %w", err)
+		}
+		h.SeccompProfile = string(b)
+	}
+	return h, nil
 }

@@ -3,17 +3,17 @@ package daemon
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/docker/go-connections/nat"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/oci"
 )
 
 // fillHostConfig fills what a create request leaves open with the defaults of this engine. What it fills is stored: a
 // later change of a default does not touch the container.
-func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) error {
+func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	switch hc.NetworkMode {
 	case "", "default":
 		hc.NetworkMode = "bridge"
@@ -53,15 +53,12 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) e
 		hc.OomKillDisable = nil
 	}
 	hc.KernelMemory, hc.KernelMemoryTCP = nil, nil
-	var err error
-	if hc.CapAdd, err = capabilities(hc.CapAdd); err != nil {
-		return err
-	}
-	if hc.CapDrop, err = capabilities(hc.CapDrop); err != nil {
-		return err
+	for _, caps := range []*containertypes.Words{&hc.CapAdd, &hc.CapDrop} {
+		for i, name := range *caps {
+			(*caps)[i] = oci.CapabilityName(name)
+		}
 	}
 	fillPaths(hc)
-	return nil
 }
 
 // fillLog stores the log driver and options: those of the daemon belong to the daemon's driver only.
@@ -97,26 +94,6 @@ func fillPaths(hc *containertypes.HostConfig) {
 	if hc.ReadonlyPaths == nil {
 		hc.ReadonlyPaths = slices.Clone(readonlyPaths)
 	}
-}
-
-// capabilities writes names as the kernel has them, sorted; ALL stays as it is.
-func capabilities(names containertypes.Words) (containertypes.Words, error) {
-	if names == nil {
-		return nil, nil
-	}
-	out := containertypes.Words{}
-	for _, n := range names {
-		n = strings.ToUpper(strings.TrimSpace(n))
-		if n == "" {
-			return nil, errdefs.InvalidParameterf("invalid capability: %q", n)
-		}
-		if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
-			n = "CAP_" + n
-		}
-		out = append(out, n)
-	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
 }
 
 // parsePorts reads the port specifications of an image ("80/tcp").

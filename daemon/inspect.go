@@ -29,7 +29,7 @@ func (d *Daemon) ContainerInspect(ctx context.Context, name string, size bool, v
 	rec := c.Snapshot()
 	r := d.inspect(ctx, rec, d.Config())
 	if size && !versions.LessThan(version, "1.21") {
-		rw, rootfs, err := d.layers.Size(ctx, rec.ID, rec.Parent)
+		rw, rootfs, err := d.layers.Size(ctx, rec.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, cfg *co
 		Name: rec.Name, RestartCount: rec.RestartCount, Driver: rec.Driver, Platform: rec.OS,
 		MountLabel: rec.MountLabel, ProcessLabel: rec.ProcessLabel, AppArmorProfile: rec.AppArmorProfile,
 		ExecIDs: slices.Clone(rec.ExecIDs), HostConfig: hc,
-		GraphDriver: d.graphDriver(ctx, rec),
+		GraphDriver: d.graphDriver(ctx, rec), Defaulted: rec.Defaulted,
 		Storage: &containertypes.Storage{RootFS: &containertypes.RootFSStorage{
 			Snapshot: &containertypes.SnapshotStorage{Name: rec.Driver},
 		}},
@@ -99,10 +99,10 @@ func (d *Daemon) graphDriver(ctx context.Context, rec *container.Record) *contai
 }
 
 // withDefaultUlimits adds the daemon's limits that a container does not set, by name.
-func withDefaultUlimits(own []*units.Ulimit, defaults map[string]*units.Ulimit) []*units.Ulimit {
+func withDefaultUlimits(own []*units.Ulimit, defaults map[string]units.Ulimit) []*units.Ulimit {
 	for _, name := range slices.Sorted(maps.Keys(defaults)) {
 		if !slices.ContainsFunc(own, func(u *units.Ulimit) bool { return u.Name == name }) {
-			u := *defaults[name]
+			u := defaults[name]
 			own = append(own, &u)
 		}
 	}

@@ -37,7 +37,7 @@ func (d *Daemon) Containers(ctx context.Context, o containertypes.ListOptions) (
 		s := summary(rec, now)
 		s.Image = names(rec)
 		if o.Size {
-			if s.SizeRw, s.SizeRootFs, err = d.layers.Size(ctx, rec.ID, rec.Parent); err != nil && !errdefs.IsNotFound(err) {
+			if s.SizeRw, s.SizeRootFs, err = d.layers.Size(ctx, rec.ID); err != nil && !errdefs.IsNotFound(err) {
 				return nil, err
 			}
 		}
@@ -70,7 +70,7 @@ func summary(rec *container.Record, now time.Time) *containertypes.Summary {
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
 		},
-		Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: mountPoints(rec),
+		Defaulted: rec.Defaulted, Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: mountPoints(rec),
 	}
 }
 

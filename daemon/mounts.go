@@ -13,7 +13,8 @@ import (
 )
 
 // parseMounts works out the mounts of a container, by destination. Binds and tmpfs are built; volumes are not yet.
-func parseMounts(cfg *containertypes.Config, hc *containertypes.HostConfig) (map[string]*container.MountPoint, error) {
+func parseMounts(req containertypes.CreateRequest) (map[string]*container.MountPoint, error) {
+	cfg, hc := req.Config, req.HostConfig
 	mps := map[string]*container.MountPoint{}
 	add := func(mp *container.MountPoint) error {
 		if mps[mp.Destination] != nil {
@@ -27,6 +28,7 @@ func parseMounts(cfg *containertypes.Config, hc *containertypes.HostConfig) (map
 		if err != nil {
 			return nil, err
 		}
+		mp.ReadOnlyNonRecursive = req.ReadOnlyNonRecursive
 		if err := add(mp); err != nil {
 			return nil, err
 		}
@@ -36,6 +38,7 @@ func parseMounts(cfg *containertypes.Config, hc *containertypes.HostConfig) (map
 		if err != nil {
 			return nil, err
 		}
+		mp.ReadOnlyNonRecursive = mp.ReadOnlyNonRecursive || req.ReadOnlyNonRecursive && m.Type == "bind"
 		if err := add(mp); err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/daemon/runtimes"
 	"github.com/berthd/berth/errdefs"
@@ -94,7 +96,16 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
+	if err := rt.Preflight(); err != nil {
+		return nil, err
+	}
+	if rt.Shim != config.ShimRuncV2 {
+		return nil, errdefs.NotImplementedf("runtime %s needs the shim %s: shims other than Berth's own are not built into Berth yet", rt.Name, rt.Shim)
+	}
 	if err := makeSources(rec.MountPoints); err != nil {
+		return nil, err
+	}
+	if err := oci.CheckPropagation(rec.MountPoints); err != nil {
 		return nil, err
 	}
 	rootfs, err := d.layers.Mount(ctx, c.ID)
@@ -116,9 +127,15 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 		return nil, err
 	}
 	in.Task = &container.Task{
-		ShimID: shim.ID(), Bundle: bundle, BootID: d.host.bootID, Runtime: rt, Cgroup: d.cgroupPath(store, rec),
+		ShimID: shim.ID(), Bundle: bundle, BootID: d.host.bootID, Runtime: rt,
 	}
-	stack.Push("end the shim", func(ctx context.Context) error { return d.reap(ctx, c.ID, in.Task) })
+	var t *task.Task
+	stack.Push("end the shim", func(ctx context.Context) error {
+		if t == nil {
+			return shim.Release(ctx)
+		}
+		return d.reap(ctx, c.ID, in.Task)
+	})
 	rec, err = c.Update(func(now *container.Intent) error {
 		if now.Desired == container.Gone {
 			return errdefs.Conflictf("container is marked for removal and cannot be started")
@@ -137,10 +154,11 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	return shim.Create(ctx, task.CreateRequest{
+	t, err = shim.Create(ctx, task.CreateRequest{
 		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
 		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: logInfo(rec)},
 	})
+	return t, err
 }
 
 // launch connects who waits for the container's output, starts the process and tells it.
@@ -212,7 +230,7 @@ func startExitCode(err error) int {
 
 func startError(err error) error {
 	var rerr *task.RuntimeError
-	if !asRuntimeError(err, &rerr) {
+	if !errors.As(err, &rerr) {
 		return err
 	}
 	err = fmt.Errorf("failed to create task for container: %w", err)
@@ -275,7 +293,10 @@ func (d *Daemon) writeBundle(ctx context.Context, store *configStore, rec *conta
 	if err != nil {
 		return err
 	}
-	in := oci.Input{Record: rec, Rootfs: rootfs, User: user, Host: d.ociHost(store)}
+	in := oci.Input{Record: rec, Rootfs: rootfs, User: user, Features: store.runtimes.Features(rec.HostConfig.Runtime)}
+	if in.Host, err = d.ociHost(&store.Config); err != nil {
+		return err
+	}
 	if !rec.HostConfig.NetworkMode.IsHost() {
 		in.NetNS = rec.Network.SandboxKey
 	}

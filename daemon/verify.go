@@ -13,6 +13,7 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/daemon/logger/drivers"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/oci"
 )
 
 // verify checks what a create request asks for, before anything is filled in, and returns what the user should know. The
@@ -146,6 +147,12 @@ func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostCon
 	}
 	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {
 		return errdefs.InvalidParameterf("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
+	}
+	if err := oci.CheckCapabilities(hc, d.host.oci); err != nil {
+		return err
+	}
+	if _, err := oci.ParseSecurityOptions(hc.SecurityOpt); err != nil {
+		return err
 	}
 	for _, addr := range hc.DNS {
 		if _, err := netip.ParseAddr(addr); err != nil {

@@ -87,7 +87,7 @@ func TestRunsShareALog(t *testing.T) {
 	})
 }
 
-var small = map[string]string{"max-size": "2k", "max-file": "200", "compress": "true"}
+var small = map[string]string{"max-size": "4k", "max-file": "60", "compress": "true"}
 
 // wantCompressed waits until all rotated files are compressed.
 func (l *log) wantCompressed() {
@@ -108,14 +108,14 @@ func (l *log) wantCompressed() {
 
 func TestTailSinceUntil(t *testing.T) {
 	each(t, small, func(t *testing.T, l *log) {
-		const n = 300
+		const n = 1000
 		w := l.writer()
 		l.write(w, 1, n-100)
 		l.wantCompressed()
 		l.write(w, n-99, n) // some files may be compressed by now, others not
 		assert.Assert(t, len(l.files()) > 4, "%v", l.files())
 		assert.DeepEqual(t, l.read(all()), lines(1, n))
-		for _, tail := range []int{0, 1, 2, 7, 50, 99, 100, 101, 150, 299, 300, 301, 1 << 40} {
+		for _, tail := range []int{0, 1, 2, 7, 50, 99, 100, 101, 150, 999, 1000, 1001, 1 << 40} {
 			cfg := all()
 			cfg.Tail = tail
 			assert.DeepEqual(t, l.read(cfg), lines(max(1, n+1-tail), n))
@@ -198,7 +198,7 @@ func TestCompressionDropsTheOldest(t *testing.T) {
 func TestCompressionGoesOnAfterACrash(t *testing.T) {
 	each(t, small, func(t *testing.T, l *log) {
 		plain := *l
-		plain.info.Options = map[string]string{"max-size": "2k", "max-file": "200", "compress": "false"}
+		plain.info.Options = map[string]string{"max-size": "4k", "max-file": "60", "compress": "false"}
 		plain.fill(1, 100)
 		assert.NilError(t, os.WriteFile(l.info.Path+".1.gz", []byte("half"), 0o600))
 		assert.NilError(t, os.WriteFile(l.info.Path+".gz.tmp", []byte("half"), 0o600))
@@ -241,7 +241,7 @@ func TestFollow(t *testing.T) {
 func TestFollowThroughRotations(t *testing.T) {
 	each(t, small, func(t *testing.T, l *log) {
 		f := l.follow(all())
-		const n = 3000
+		const n = 2000
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -473,7 +473,7 @@ func TestTwoStreams(t *testing.T) {
 		errs := make(chan error, 2)
 		for _, source := range []string{logger.Stdout, logger.Stderr} {
 			go func() {
-				in := strings.NewReader(strings.Join(lines(1, 2000), "\n") + "\n")
+				in := strings.NewReader(strings.Join(lines(1, 1000), "\n") + "\n")
 				errs <- logger.Copy(w, in, source, nil)
 			}()
 		}
@@ -482,7 +482,7 @@ func TestTwoStreams(t *testing.T) {
 		for _, source := range []string{logger.Stdout, logger.Stderr} {
 			cfg := all()
 			cfg.Stdout, cfg.Stderr = source == logger.Stdout, source == logger.Stderr
-			assert.DeepEqual(t, l.read(cfg), lines(1, 2000))
+			assert.DeepEqual(t, l.read(cfg), lines(1, 1000))
 		}
 	})
 }

@@ -1,0 +1,174 @@
+// Command berthd is the container engine: package berth with flags, signals and exit codes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/log"
+	"github.com/spf13/pflag"
+
+	"github.com/berthd/berth"
+	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/daemon/runtimes"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "berthd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// program is one run of berthd: what the command line said, and the engine.
+type program struct {
+	flags   *pflag.FlagSet
+	engine  *berth.Engine
+	pidfile string
+}
+
+func run(ctx context.Context, args []string) error {
+	p, err := parse(args)
+	if err != nil || p == nil {
+		return err
+	}
+	if err := p.start(ctx); err != nil {
+		return errors.Join(err, p.close(ctx))
+	}
+	p.serve(ctx)
+	return p.close(ctx)
+}
+
+// parse reads the command line. It returns nil when what was asked for has been done.
+func parse(args []string) (*program, error) {
+	fs := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
+	fs.SortFlags = true
+	config.RegisterFlags(fs)
+	validate := fs.Bool("validate", false, "Check the configuration, say what is wrong with it, and exit.")
+	showVersion := fs.BoolP("version", "v", false, "Print the version and exit.")
+	fs.Usage = func() {
+		fmt.Fprintf(os.Stderr, "Usage: berthd [flags]\n\nA container engine that speaks the Docker Engine API.\n\n%s", fs.FlagUsages())
+	}
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, nil
+		}
+		return nil, config.FlagError(fs, err)
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("berthd takes flags only, not %q: see berthd --help", fs.Arg(0))
+	}
+	switch {
+	case *showVersion:
+		fmt.Printf("Berth version %s, build %s\n", version, commit())
+		return nil, nil
+	case *validate:
+		file, explicit := config.File(fs)
+		cfg, _, err := config.Load(file, explicit, fs)
+		if err == nil {
+			err = runtimes.Validate(cfg)
+		}
+		if err == nil {
+			fmt.Fprintln(os.Stderr, "configuration OK")
+		}
+		return nil, err
+	}
+	return &program{flags: fs}, nil
+}
+
+func (p *program) start(ctx context.Context) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("berthd needs to be started by root")
+	}
+	p.engine, err = berth.New(ctx, berth.Options{Flags: p.flags, Applied: setLogger, Version: version, Commit: commit()})
+	if err != nil {
+		return err
+	}
+	if path := p.engine.Daemon().Config().Pidfile; path != "" {
+		if err := writePid(path); err != nil {
+			return err
+		}
+		p.pidfile = path
+	}
+	return p.engine.Listen(ctx)
+}
+
+// serve handles signals until one of them says that it is enough.
+func (p *program) serve(ctx context.Context) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	notify(ctx, "READY=1")
+	for s := range signals {
+		if s != syscall.SIGHUP {
+			log.G(ctx).Infof("%s: shutting down", s)
+			notify(ctx, "STOPPING=1")
+			return
+		}
+		notify(ctx, reloading())
+		p.engine.Reload(ctx)
+		notify(ctx, "READY=1")
+	}
+}
+
+func (p *program) close(ctx context.Context) error {
+	var err error
+	if p.engine != nil {
+		err = p.engine.Close(ctx)
+	}
+	if p.pidfile != "" {
+		err = errors.Join(err, os.Remove(p.pidfile))
+	}
+	return err
+}
+
+// setLogger is the one place where the process's logger is set.
+func setLogger(cfg *config.Config) {
+	level := cfg.LogLevel
+	if cfg.Debug {
+		level = "debug"
+	}
+	if err := log.SetLevel(level); err != nil {
+		log.L.WithError(err).Error("the log level cannot be set")
+	}
+	if err := log.SetFormat(log.OutputFormat(cfg.LogFormat)); err != nil {
+		log.L.WithError(err).Error("the log format cannot be set")
+	}
+}
+
+// commit is the revision that this program was built from.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return s.Value[:12]
+			}
+		}
+	}
+	return "unknown"
+}
+
+// writePid refuses to take over the file of a process that lives.
+func writePid(path string) error {
+	if b, err := os.ReadFile(path); err == nil {
+		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil {
+			return fmt.Errorf("process %d, which %s names, is still running: end it, or remove the file if it is not berthd", pid, path)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o644)
+}
