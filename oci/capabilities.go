@@ -25,10 +25,7 @@ var defaultCapabilities = []string{
 func NormalizeCapabilities(names []string, h Host) ([]string, error) {
 	out := make([]string, 0, len(names))
 	for _, name := range names {
-		c := strings.ToUpper(name)
-		if c != allCapabilities && !strings.HasPrefix(c, "CAP_") {
-			c = "CAP_" + c
-		}
+		c := CapabilityName(name)
 		switch {
 		case c == allCapabilities, slices.Contains(h.Capabilities, c):
 		case slices.Contains(cap.Known(), c):
@@ -40,6 +37,15 @@ func NormalizeCapabilities(names []string, h Host) ([]string, error) {
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// CapabilityName returns a capability in capitals and with its CAP_ prefix; "ALL" stays.
+func CapabilityName(name string) string {
+	name = strings.ToUpper(name)
+	if name == allCapabilities || strings.HasPrefix(name, "CAP_") {
+		return name
+	}
+	return "CAP_" + name
 }
 
 // CheckCapabilities returns InvalidParameter when what a container asks for cannot be given, in dockerd's words.

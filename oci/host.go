@@ -55,9 +55,9 @@ func DetectHost() (Host, error) {
 	h := Host{
 		Capabilities: caps, Seccomp: seccomp.IsEnabled(), AppArmor: apparmor.HostSupports(), NetSysctls: map[string]string{},
 	}
-	// A kernel that has the call refuses the bad descriptor, one that does not says ENOSYS.
+	// Where the call is there and allowed, the bad descriptor is all that is wrong.
 	err = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-	h.RecursiveReadOnly = err != unix.ENOSYS
+	h.RecursiveReadOnly = err == unix.EBADF
 	for key, value := range netSysctls {
 		if _, err := os.Stat(filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/"))); err == nil {
 			h.NetSysctls[key] = value

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"github.com/moby/sys/user"
@@ -51,6 +52,7 @@ func ResolveUser(rootfs, spec string, groupAdd []string) (User, error) {
 		if err != nil {
 			return User{}, errdefs.InvalidParameter(err)
 		}
+		slices.Sort(more) // they come in no order
 		gids = append(gids, more...)
 	}
 	for _, gid := range unique(gids) {
