@@ -30,8 +30,9 @@ var rows = [][]string{
 
 // neighbours are the imports within a floor.
 var neighbours = map[string][]string{
-	"api/types": {"errdefs"},
-	"image":     {"layer"},
+	"api/types":       {"errdefs"},
+	"daemon/runtimes": {"daemon/config"},
+	"image":           {"layer"},
 }
 
 // server is beside the floors: it imports api/types and errdefs only, and package berth and what is above import it.
