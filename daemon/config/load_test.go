@@ -184,9 +184,7 @@ func TestLoadUnknown(t *testing.T) {
 		`{"graph": "/x"}`:                 `graph (no longer there: write "data-root")`,
 		`{"config-file": "/x"}`:           "option: config-file",
 		`{"": 1}`:                         `option: ""`,
-		`{"a
-b": 1}`: `option: "a
-b"`,
+		`{"a\nb": 1}`:                     `option: "a\nb"`,
 	} {
 		c, _, err := load(t, content)
 		assert.ErrorContains(t, err, want)

@@ -83,7 +83,7 @@ func ask(ctx context.Context, path string) (string, error) {
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("no answer within %s", featuresTimeout)
 		}
-		if text := strings.TrimSpace(stderr.String()); text != "" {
+		if text := strings.TrimSpace(string(stderr.kept)); text != "" {
 			return "", fmt.Errorf("%w: %s", err, text)
 		}
 		return "", err
@@ -92,11 +92,11 @@ func ask(ctx context.Context, path string) (string, error) {
 		return "", fmt.Errorf("an answer of more than %d bytes", maxFeatures)
 	}
 	var f features.Features
-	if err := json.Unmarshal(stdout.Bytes(), &f); err != nil {
+	if err := json.Unmarshal(stdout.kept, &f); err != nil {
 		return "", fmt.Errorf("invalid answer: %w", err)
 	}
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, stdout.Bytes()); err != nil {
+	if err := json.Compact(&compact, stdout.kept); err != nil {
 		return "", errors.New("invalid answer")
 	}
 	return compact.String(), nil
@@ -104,18 +104,14 @@ func ask(ctx context.Context, path string) (string, error) {
 
 // limited keeps the first max bytes that are written to it and drops the rest.
 type limited struct {
-	bytes.Buffer
+	kept []byte
 	max  int
 	over bool
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	room := l.max - l.Len()
-	if room < len(p) {
-		l.over = true
-		l.Buffer.Write(p[:room])
-	} else {
-		l.Buffer.Write(p)
-	}
+	room := l.max - len(l.kept)
+	l.over = l.over || room < len(p)
+	l.kept = append(l.kept, p[:min(room, len(p))]...)
 	return len(p), nil
 }

@@ -138,9 +138,9 @@ func Validate(cfg config.Config) error {
 	return err
 }
 
-// Setup works out the runtimes of cfg. Wrapper scripts go into dir, which is made if need be; scripts that are there are
-// left as they are. On an error nothing is in use, and a script that was written meanwhile does no harm. Warnings are
-// what does not stop a runtime from being configured: a binary that is missing, "features" that fail.
+// Setup works out the runtimes of cfg. Wrapper scripts go into dir, which is made if need be; scripts that are there
+// are left as they are. On an error nothing is in use, and a script that was written meanwhile does no harm. Warnings
+// are what does not stop a runtime from being configured: a binary that is missing, "features" that fail.
 func Setup(ctx context.Context, cfg config.Config, dir string) (Table, []string, error) {
 	entries, err := resolve(cfg, dir)
 	if err != nil {
