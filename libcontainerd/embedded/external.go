@@ -15,12 +15,14 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// dialWait is how long an external containerd may take to answer first.
+// dialWait is how long an external containerd may take to be there and to answer the first questions.
 const dialWait = 10 * time.Second
 
 // connect takes the stores of the containerd that listens on cfg.Address.
 func (e *Engine) connect(ctx context.Context, cfg Config) error {
-	c, err := containerd.New(cfg.Address, containerd.WithDefaultNamespace(e.namespace), containerd.WithTimeout(dialWait))
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	c, err := containerd.New(cfg.Address, containerd.WithDefaultNamespace(e.namespace))
 	if err != nil {
 		return errdefs.Unavailable(fmt.Errorf("reach containerd on %s: %w", cfg.Address, err))
 	}

@@ -111,7 +111,7 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	}
 	p, err := newProcess(r.Terminal, r.Stdin == StdinPipe)
 	if err != nil {
-		w.Close()
+		closeLog(ctx, w)
 		return nil, err
 	}
 	r.Stdin, r.Stdout = p.names()
@@ -120,7 +120,7 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	resp, err := s.TTRPCTaskService.Create(ctx, r)
 	if err != nil {
 		p.discard()
-		w.Close()
+		closeLog(ctx, w)
 		return nil, err
 	}
 	s.mu.Lock()
@@ -267,9 +267,7 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 	w := s.log
 	delete(s.procs, "")
 	s.mu.Unlock()
-	if err := w.Close(); err != nil {
-		log.G(ctx).WithError(err).Warn("close the log")
-	}
+	closeLog(ctx, w)
 	return resp, nil
 }
 
@@ -278,4 +276,13 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 func (s *service) closeConsole(ctx context.Context, r *taskapi.DeleteRequest) error {
 	_, err := s.CloseIO(ctx, &taskapi.CloseIORequest{ID: r.ID, ExecID: r.ExecID, Stdin: true})
 	return err
+}
+
+func closeLog(ctx context.Context, w logger.Writer) {
+	if w == nil {
+		return
+	}
+	if err := w.Close(); err != nil {
+		log.G(ctx).WithError(err).Warn("close the log")
+	}
 }

@@ -1,0 +1,211 @@
+// Package task runs containers: it starts shims, keeps some waiting, and speaks containerd's task API to them.
+//
+// A container lives like this:
+//
+//	Service.Acquire   a shim that waits; the caller records Shim.ID before it goes on
+//	Shim.Create       the runtime creates the container; from here on it outlives the daemon
+//	Task.Start        the process runs
+//	Task.Wait         it has ended; the exit code stays until Delete
+//	Task.Delete       container and shim are gone, and the shim's directory
+//
+// After a restart of the daemon Service.Load gives the Task again. A shim that has died, or that no record names, is ended
+// by Service.Reap.
+package task
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+)
+
+// Options are what a Service needs to know.
+type Options struct {
+	// Root holds a directory for each shim. It is made if it is missing, and only its owner may enter it.
+	Root string
+	// ShimPath is the berth-shim to start.
+	ShimPath string
+	// Ready is how many shims wait for a container; 0 means 1.
+	Ready int
+	// Debug makes shims log debug messages.
+	Debug bool
+}
+
+// Service starts shims and finds those that run. Several in one process, each with a Root of its own, do not disturb each
+// other.
+type Service struct {
+	opts    Options
+	waiting chan *Shim
+	stop    context.CancelFunc
+	kept    chan struct{} // closed when the keeper has ended
+
+	mu     sync.Mutex
+	own    map[string]bool  // shims that this Service has started and not ended, by id
+	conns  map[string]*conn // by shim
+	closed bool
+}
+
+// New returns a Service that keeps shims waiting until Close.
+func New(ctx context.Context, o Options) (*Service, error) {
+	if o.Ready == 0 {
+		o.Ready = 1
+	}
+	var err error
+	if o.Root, err = filepath.Abs(o.Root); err != nil {
+		return nil, err
+	}
+	if o.ShimPath, err = filepath.Abs(o.ShimPath); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Root, 0o700); err != nil {
+		return nil, err
+	}
+	s := &Service{
+		opts: o, waiting: make(chan *Shim, o.Ready-1), kept: make(chan struct{}),
+		own: map[string]bool{}, conns: map[string]*conn{},
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go s.keep(ctx)
+	return s, nil
+}
+
+// keep has shims waiting until ctx ends; then it ends them.
+func (s *Service) keep(ctx context.Context) {
+	defer close(s.kept)
+	for {
+		sh, err := s.start(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				log.G(ctx).WithError(err).Error("no shim can be kept waiting")
+			}
+			select {
+			case <-time.After(time.Second):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case s.waiting <- sh:
+		case <-ctx.Done():
+			sh.abandon(ctx)
+			return
+		}
+	}
+}
+
+// Close ends the waiting shims and all connections. Containers go on running. A shim that was acquired and has no container
+// yet is its taker's to release.
+func (s *Service) Close(ctx context.Context) error {
+	s.stop()
+	s.mu.Lock()
+	s.closed = true
+	conns := s.conns
+	s.conns = map[string]*conn{}
+	s.mu.Unlock()
+	select {
+	case <-s.kept:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		select {
+		case sh := <-s.waiting:
+			sh.abandon(ctx)
+			continue
+		default:
+		}
+		break
+	}
+	for _, c := range conns {
+		c.close(errClosed)
+	}
+	return nil
+}
+
+// Acquire returns a shim for one container: one that waits, or else a new one.
+func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
+	for {
+		select {
+		case sh := <-s.waiting:
+			if sh.dead() {
+				sh.abandon(ctx)
+				continue
+			}
+			return sh, nil
+		default:
+			return s.start(ctx)
+		}
+	}
+}
+
+// Shims returns the ids of the shims that an earlier daemon has left, alive or dead. Those that no record names are to be
+// ended by Reap.
+func (s *Service) Shims() ([]string, error) {
+	entries, err := os.ReadDir(s.opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for _, e := range entries {
+		if e.IsDir() && !s.own[e.Name()] {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// runtimeRoot is where runtimes keep their state if nothing else is said.
+func (s *Service) runtimeRoot() string { return filepath.Join(filepath.Dir(s.opts.Root), "runtime") }
+
+func (s *Service) dir(id string) (string, error) {
+	if id == "" || filepath.Base(id) != id || id == "." || id == ".." {
+		return "", fmt.Errorf("%w: %q is no shim's id", ErrGone, id)
+	}
+	return filepath.Join(s.opts.Root, id), nil
+}
+
+// conn returns the connection to a shim. Whoever speaks to the same shim shares it.
+func (s *Service) conn(id string) (*conn, error) {
+	dir, err := s.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if s.conns[id] == nil {
+		s.conns[id] = &conn{dir: dir}
+	}
+	return s.conns[id], nil
+}
+
+// forget ends the connection to a shim that is no more and removes its directory.
+func (s *Service) forget(id string) error {
+	dir, err := s.dir(id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	c := s.conns[id]
+	delete(s.conns, id)
+	s.mu.Unlock()
+	if c != nil {
+		c.close(ErrGone)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.own, id)
+	return nil
+}

@@ -1,0 +1,243 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/log"
+	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/libcontainerd/shim"
+)
+
+// containerFile is the file in a shim's directory that tells which container it has, as a ReapRequest.
+const containerFile = "container.json"
+
+// Shim is a shim without a container. It belongs to whoever acquired it, until Create succeeds or Release.
+type Shim struct {
+	svc      *Service
+	id, dir  string
+	conn     *conn
+	lifeline *os.File
+	cmd      *exec.Cmd
+	ended    chan struct{} // closed when the process has ended
+	tried    *ReapRequest  // what Create was asked to create
+}
+
+// start starts a shim and waits until it answers.
+func (s *Service) start(ctx context.Context) (_ *Shim, err error) {
+	id := ids.Short(ids.New())
+	sh := &Shim{svc: s, id: id, dir: filepath.Join(s.opts.Root, id), ended: make(chan struct{})}
+	s.mu.Lock()
+	s.own[id] = true
+	s.mu.Unlock()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("start a shim (%s): %w", s.opts.ShimPath, err)
+			sh.abandon(ctx)
+		}
+	}()
+	if err := os.Mkdir(sh.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if sh.conn, err = s.conn(id); err != nil {
+		return nil, err
+	}
+	if err := sh.spawn(); err != nil {
+		return nil, err
+	}
+	_, err = call(ctx, sh.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.ConnectResponse, error) {
+		return t.Connect(ctx, &taskapi.ConnectRequest{})
+	})
+	if err != nil {
+		return nil, sh.lastWords(err)
+	}
+	return sh, nil
+}
+
+// spawn starts the process.
+func (sh *Shim) spawn() error {
+	var inherited []*os.File
+	defer func() {
+		for _, f := range inherited {
+			f.Close()
+		}
+	}()
+	for _, name := range []string{shim.TaskSocket, shim.AttachSocket} {
+		l, err := listen(sh.dir, name)
+		if err != nil {
+			return err
+		}
+		inherited = append(inherited, l)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	sh.lifeline = w
+	logFile, err := os.OpenFile(filepath.Join(sh.dir, shim.LogFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	inherited = append(inherited, r)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd := exec.Command(sh.svc.opts.ShimPath, "-id", sh.id)
+	if sh.svc.opts.Debug {
+		cmd.Args = append(cmd.Args, "-debug")
+	}
+	cmd.Dir, cmd.Stderr, cmd.ExtraFiles = sh.dir, logFile, inherited
+	// A session of its own: neither a terminal's signals nor those to the daemon's group are for the shim.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	sh.cmd = cmd
+	// Ends with the shim, which may outlive the Service: its parent has to reap it.
+	go func() {
+		_ = cmd.Wait()
+		close(sh.ended)
+	}()
+	return nil
+}
+
+// ID is the name that Load and Reap know the shim by.
+func (sh *Shim) ID() string { return sh.id }
+
+func (sh *Shim) dead() bool {
+	select {
+	case <-sh.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// lastWords adds to err what a shim that died has logged last.
+func (sh *Shim) lastWords(err error) error {
+	b, rerr := os.ReadFile(filepath.Join(sh.dir, shim.LogFile))
+	if text := strings.TrimSpace(string(b)); rerr == nil && text != "" {
+		return fmt.Errorf("%w: %s", err, text[strings.LastIndexByte(text, '\n')+1:])
+	}
+	return err
+}
+
+// abandon ends a shim without a container and removes its directory.
+func (sh *Shim) abandon(ctx context.Context) {
+	if err := sh.end(ctx); err != nil {
+		log.G(ctx).WithError(err).Warnf("shim %s is left behind", sh.id)
+	}
+}
+
+func (sh *Shim) end(ctx context.Context) error {
+	if sh.lifeline != nil {
+		sh.lifeline.Close()
+	}
+	if sh.cmd != nil {
+		_ = sh.cmd.Process.Signal(unix.SIGKILL)
+		<-sh.ended // SIGKILL needs nobody's help
+	}
+	return sh.svc.forget(sh.id)
+}
+
+// Release ends a shim that has no container, or whose Create failed or was given up, with all that the attempt left.
+func (sh *Shim) Release(ctx context.Context) error {
+	if sh.tried != nil {
+		if err := sh.svc.Reap(ctx, sh.id, *sh.tried); err != nil {
+			return err
+		}
+	}
+	return sh.end(ctx)
+}
+
+// Runtime is the OCI runtime of a container and how it is called.
+type Runtime struct {
+	Binary        string // name or path; empty means runc
+	Root          string // where it keeps its state; empty means the directory "runtime" beside Options.Root
+	SystemdCgroup bool
+}
+
+// Log says which log driver writes the container's output; the drivers "" and "none" keep nothing.
+type Log = shim.LogConfig
+
+// CreateRequest describes the container to create.
+type CreateRequest struct {
+	ContainerID string
+	// Bundle is the absolute path of a directory with a config.json. Its root.path is absolute, and mounted by the caller.
+	// It should set process.oomScoreAdj: without it the container gets the shim's, which is nearly never killed.
+	Bundle   string
+	Runtime  Runtime
+	Terminal bool // as in config.json
+	Stdin    bool // whether attachers can write to it; otherwise it reads from /dev/null
+	Log      Log
+}
+
+// Create has the runtime create the container; its process does not run yet. Attachers that come before Task.Start get the
+// first byte. What the runtime says on failure is a *RuntimeError. After an error, and when ctx has ended before the
+// answer, the shim is to be given to Release.
+func (sh *Shim) Create(ctx context.Context, r CreateRequest) (*Task, error) {
+	if r.Runtime.Root == "" {
+		r.Runtime.Root = sh.svc.runtimeRoot()
+	}
+	req, err := r.toAPI()
+	if err != nil {
+		return nil, err
+	}
+	tried := ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime}
+	if err := writeJSON(filepath.Join(sh.dir, containerFile), tried); err != nil {
+		return nil, err
+	}
+	if r.Log.Driver != "" && r.Log.Driver != "none" {
+		if err := writeJSON(filepath.Join(r.Bundle, shim.LogConfigFile), r.Log); err != nil {
+			return nil, err
+		}
+	}
+	sh.tried = &tried
+	resp, err := call(ctx, sh.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.CreateTaskResponse, error) {
+		return t.Create(ctx, req)
+	})
+	if err != nil {
+		if errors.Is(err, ErrGone) || errors.Is(err, errLost) {
+			err = sh.lastWords(err)
+		}
+		return nil, fmt.Errorf("failed to create shim task: %w", err)
+	}
+	sh.lifeline.Close()
+	return newTask(sh.svc, sh.id, sh.conn, r.ContainerID, int(resp.Pid)), nil
+}
+
+func (r *CreateRequest) toAPI() (*taskapi.CreateTaskRequest, error) {
+	if !filepath.IsAbs(r.Bundle) {
+		return nil, errdefs.Systemf("the bundle's path %q is not absolute", r.Bundle)
+	}
+	opts, err := typeurl.MarshalAnyToProto(&options.Options{
+		BinaryName: r.Runtime.Binary, Root: r.Runtime.Root, SystemdCgroup: r.Runtime.SystemdCgroup,
+	})
+	if err != nil {
+		return nil, err
+	}
+	req := &taskapi.CreateTaskRequest{ID: r.ContainerID, Bundle: r.Bundle, Terminal: r.Terminal, Options: opts}
+	if r.Stdin {
+		req.Stdin = shim.StdinPipe
+	}
+	return req, nil
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}

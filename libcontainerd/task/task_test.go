@@ -1,0 +1,206 @@
+package task
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/berthd/berth/errdefs"
+)
+
+func TestRun(t *testing.T) {
+	b := newBench(t)
+	r := b.bundle(nil, "sh", "-c", "echo first; echo oops >&2; exit 7")
+	task := b.create(r)
+	st, err := task.Status(b.ctx)
+	assert.NilError(t, err)
+	assert.Equal(t, st, Created)
+	assert.Check(t, task.Pid() > 0)
+	out, all := b.attach(&task.Process, AttachOptions{Stdout: true}), b.attach(&task.Process, output)
+	assert.NilError(t, task.Start(b.ctx))
+	assert.Equal(t, b.wait(task), uint32(7))
+	assert.Equal(t, b.wait(task), uint32(7), "the code stays")
+	assert.DeepEqual(t, b.logged(r), map[string]string{"stdout": "first\n", "stderr": "oops\n"})
+	got, err := io.ReadAll(out)
+	assert.NilError(t, err)
+	assert.Equal(t, string(got), "\x01\x00\x00\x00\x00\x00\x00\x06first\n")
+	got, err = io.ReadAll(all)
+	assert.NilError(t, err)
+	assert.Check(t, is.Contains(string(got), "\x02\x00\x00\x00\x00\x00\x00\x05oops\n"))
+	late, err := io.ReadAll(b.attach(&task.Process, output))
+	assert.NilError(t, err)
+	assert.Equal(t, len(late), 0)
+
+	assert.NilError(t, task.Delete(b.ctx))
+	_, err = task.Wait(b.ctx)
+	assert.Check(t, errors.Is(err, ErrGone), "%v", err)
+}
+
+func TestCreateFails(t *testing.T) {
+	b := newBench(t)
+	sh, err := b.svc.Acquire(b.ctx)
+	assert.NilError(t, err)
+	_, err = sh.Create(b.ctx, b.bundle(nil, "nosuch"))
+	var rerr *RuntimeError
+	assert.Check(t, errors.As(err, &rerr), "%v", err)
+	assert.Check(t, is.Regexp(`^failed to create shim task: OCI runtime create failed: .*"nosuch": executable file not found in \$PATH$`, err.Error()))
+	assert.NilError(t, sh.Release(b.ctx))
+}
+
+func TestStdin(t *testing.T) {
+	b := newBench(t)
+	r := b.bundle(nil, "sh", "-c", "cat; echo end")
+	r.Stdin = true
+	task := b.run(r)
+	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
+	_, err := s.Write([]byte("one "))
+	assert.NilError(t, err)
+	buf := make([]byte, 12)
+	_, err = io.ReadFull(s, buf)
+	assert.NilError(t, err)
+	assert.Equal(t, string(buf[8:]), "one ")
+
+	// A connection that vanishes ends nothing.
+	assert.NilError(t, s.Close())
+	s = b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
+	_, err = s.Write([]byte("two "))
+	assert.NilError(t, err)
+	assert.NilError(t, s.CloseStdin())
+	assert.Equal(t, b.wait(task), uint32(0))
+	assert.Equal(t, b.logged(r)["stdout"], "one two end\n")
+}
+
+func TestTerminal(t *testing.T) {
+	b := newBench(t)
+	r := b.bundle(func(s *specs.Spec) { s.Process.Terminal = true }, "sh", "-c", "tty; read x; stty size; echo got $x >&2")
+	r.Stdin = true
+	task := b.create(r)
+	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
+	assert.NilError(t, task.Start(b.ctx))
+	assert.NilError(t, task.Resize(b.ctx, 77, 33))
+	_, err := s.Write([]byte("word\n"))
+	assert.NilError(t, err)
+	got, err := io.ReadAll(s)
+	assert.NilError(t, err)
+	text := strings.ReplaceAll(string(got), "word\r\n", "") // the echo comes when it likes
+	assert.Equal(t, text, "/dev/pts/0\r\n33 77\r\ngot word\r\n")
+	assert.Equal(t, b.wait(task), uint32(0))
+	assert.Equal(t, b.logged(r)["stdout"], string(got))
+	assert.NilError(t, task.Delete(b.ctx))
+}
+
+func TestExec(t *testing.T) {
+	b := newBench(t)
+	task := b.run(b.bundle(nil, "sleep", "600"))
+	exec := func(id string, terminal bool, args ...string) *Process {
+		p, err := task.Exec(b.ctx, id, ExecRequest{
+			Process:  &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/bin"}, Terminal: terminal},
+			Terminal: terminal, Stdin: true,
+		})
+		assert.NilError(t, err)
+		return p
+	}
+	for _, terminal := range []bool{false, true} {
+		p := exec("e", terminal, "sh", "-c", "read x; echo said $x; exit 3")
+		s := b.attach(p, AttachOptions{Stdin: true, Stdout: true, Stderr: true})
+		_, err := s.Write([]byte("hello\n")) // before it runs
+		assert.NilError(t, err)
+		assert.NilError(t, s.CloseStdin())
+		assert.NilError(t, p.Start(b.ctx))
+		assert.Check(t, p.Pid() > 0)
+		got, err := io.ReadAll(s)
+		assert.NilError(t, err)
+		assert.Check(t, strings.Contains(string(got), "said hello"), "%q", got)
+		assert.Equal(t, b.wait(task.Execed("e")), uint32(3))
+		assert.NilError(t, p.Delete(b.ctx))
+		_, err = p.Wait(b.ctx)
+		assert.Check(t, errdefs.IsNotFound(err) && !errors.Is(err, ErrGone), "%v", err)
+	}
+
+	t.Run("fails to start", func(t *testing.T) {
+		p := exec("f", false, "nosuch")
+		s := b.attach(p, output)
+		err := p.Start(b.ctx)
+		assert.Check(t, is.Regexp(`^OCI runtime exec failed: .*executable file not found in \$PATH$`, err.Error()))
+		got, err := io.ReadAll(s)
+		assert.NilError(t, err)
+		assert.Equal(t, string(got), "")
+		_, err = p.Wait(b.ctx)
+		assert.Check(t, errdefs.IsConflict(err), "%v", err)
+		assert.NilError(t, p.Delete(b.ctx))
+	})
+	t.Run("never started", func(t *testing.T) {
+		p := exec("g", false, "true")
+		s := b.attach(p, output)
+		assert.NilError(t, p.Delete(b.ctx))
+		_, err := io.ReadAll(s)
+		assert.NilError(t, err)
+	})
+	t.Run("nobody listens", func(t *testing.T) {
+		p := exec("h", false, "head", "-c", "1000000", "/dev/zero")
+		assert.NilError(t, os.WriteFile(filepath.Join(b.dir, "bundles", task.ID(), "rootfs/dev/x"), nil, 0o600))
+		p2 := exec("i", false, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done")
+		assert.NilError(t, p2.Start(b.ctx))
+		assert.Equal(t, b.wait(p2), uint32(0))
+		assert.NilError(t, p.Delete(b.ctx))
+	})
+	t.Run("a grandchild keeps the output", func(t *testing.T) {
+		p := exec("j", false, "sh", "-c", "sleep 600 & echo here; exit 4")
+		s := b.attach(p, output)
+		assert.NilError(t, p.Start(b.ctx))
+		began := time.Now()
+		assert.Equal(t, b.wait(p), uint32(4))
+		assert.NilError(t, p.Delete(b.ctx))
+		assert.Check(t, time.Since(began) < 3*time.Second)
+		got, err := io.ReadAll(s)
+		assert.NilError(t, err)
+		assert.Equal(t, string(got[8:]), "here\n")
+	})
+	t.Run("kill", func(t *testing.T) {
+		p := exec("k", false, "sleep", "600")
+		assert.NilError(t, p.Start(b.ctx))
+		assert.NilError(t, p.Kill(b.ctx, syscall.SIGKILL, false))
+		assert.Equal(t, b.wait(p), uint32(137))
+		assert.Check(t, errdefs.IsNotFound(p.Kill(b.ctx, syscall.SIGKILL, false)))
+	})
+	t.Run("unknown", func(t *testing.T) {
+		_, err := task.Execed("z").Attach(b.ctx, output)
+		assert.Check(t, errdefs.IsNotFound(err), "%v", err)
+		assert.Check(t, errdefs.IsNotFound(task.Execed("z").Start(b.ctx)))
+	})
+}
+
+func TestPauseUpdateStatsPids(t *testing.T) {
+	b := newBench(t)
+	task := b.run(b.bundle(nil, "sleep", "600"))
+	assert.NilError(t, task.Pause(b.ctx))
+	st, err := task.Status(b.ctx)
+	assert.NilError(t, err)
+	assert.Equal(t, st, Paused)
+	assert.NilError(t, task.Resume(b.ctx))
+	limit := int64(100)
+	assert.NilError(t, task.Update(b.ctx, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}))
+	got, err := os.ReadFile("/sys/fs/cgroup/pids" + cgroupOf(task.ID()) + "/pids.max")
+	assert.NilError(t, err)
+	assert.Equal(t, string(got), "100\n")
+	stats, err := task.Stats(b.ctx)
+	assert.NilError(t, err)
+	m, ok := stats.(interface{ GetPids() interface{ GetCurrent() uint64 } })
+	_ = m
+	_ = ok
+	pids, err := task.Pids(b.ctx)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, pids, []int{task.Pid()})
+	assert.NilError(t, task.Kill(b.ctx, syscall.SIGTERM, true))
+	assert.NilError(t, task.Kill(b.ctx, syscall.SIGKILL, false))
+	assert.Equal(t, b.wait(task), uint32(137))
+}
