@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -53,7 +54,7 @@ func Status(err error) int {
 }
 
 // answerError tells the client about err in the form of its version, unless the answer has begun.
-func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, err error) {
+func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, e versions.Endpoint, err error) {
 	status := Status(err)
 	if r.Context().Err() != nil && errdefs.IsCancelled(err) {
 		status = statusClientGone
@@ -68,7 +69,10 @@ func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, err e
 	if w.Started() || status == statusClientGone {
 		return
 	}
-	writeError(w, p, status, err.Error())
+	name := cmp.Or(r.PathValue("name"), r.PathValue("id"))
+	m := versions.Message{Method: e.Method, Path: e.Path, Name: name, Text: err.Error()}
+	versions.Response(p, &m)
+	writeError(w, p, status, m.Text)
 }
 
 func writeError(w http.ResponseWriter, p *versions.Profile, status int, message string) {

@@ -27,7 +27,9 @@ const (
 // ListenAll listens on every address: unix:///path, tcp://host:port, fd:// (all sockets of systemd) or fd://N (the one
 // with that number). A unix socket belongs to group, a name or a number; empty is root's. With a tlsConfig every tcp
 // listener speaks TLS. If one address fails, none is listened on.
-func ListenAll(ctx context.Context, hosts []string, group string, tlsConfig *tls.Config) (all []net.Listener, err error) {
+func ListenAll(
+	ctx context.Context, hosts []string, group string, tlsConfig *tls.Config,
+) (all []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {
@@ -46,8 +48,8 @@ func ListenAll(ctx context.Context, hosts []string, group string, tlsConfig *tls
 	return all, nil
 }
 
-// TLS makes the configuration of the tcp listeners. With verify, clients need a certificate that ca signed; without on and
-// verify there is no TLS, and the configuration is nil.
+// TLS makes the configuration of the tcp listeners. With verify, clients need a certificate that ca signed; without on
+// and verify there is no TLS, and the configuration is nil.
 func TLS(on, verify bool, ca, cert, key string) (*tls.Config, error) {
 	if !on && !verify {
 		return nil, nil

@@ -51,8 +51,10 @@ func (s *Server) mux(routes []httputil.Route) (m *http.ServeMux, err error) {
 	m = http.NewServeMux()
 	m.HandleFunc("/", s.notFound)
 	add := func(method, pattern string, h httputil.Handler) {
-		e := endpoints[key(method, pattern)]
-		e.Method, e.Path = method, pattern
+		e, known := endpoints[key(method, pattern)]
+		if !known {
+			e = versions.Endpoint{Method: method, Path: pattern}
+		}
 		if name, prefix, suffix, ok := splitTail(pattern); ok {
 			t.add(method+" "+prefix, tail{name, suffix, s.route(e, h)})
 			return

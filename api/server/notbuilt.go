@@ -11,8 +11,8 @@ import (
 )
 
 // noSwarm is what a daemon without a swarm says to clients; they know this sentence.
-const noSwarm = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node ` +
-	`to swarm and try again.`
+const noSwarm = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect ` +
+	`this node to swarm and try again.`
 
 // notBuilt answers for an endpoint that nobody built. The table below is only asked for those; what gets a route needs
 // no change here.

@@ -191,11 +191,11 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer recovered(w, r, p)
 		log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)
 		if err := s.admit(w, p, e); err != nil {
-			answerError(w, r, p, err)
+			answerError(w, r, p, e, err)
 			return
 		}
 		if err := handle(w, r); err != nil {
-			answerError(w, r, p, err)
+			answerError(w, r, p, e, err)
 		}
 	}
 }

@@ -4,5 +4,9 @@ import "slices"
 
 // changes is the table of all differences between versions. Those of one type apply in the order they stand in.
 func changes() []Change {
-	return slices.Concat(behaviours(), containerChanges(), imageChanges(), networkChanges(), systemChanges())
+	return slices.Concat(
+		behaviours(), messageChanges(),
+		containerChanges(), createChanges(), waitChanges(),
+		imageChanges(), networkChanges(), systemChanges(),
+	)
 }
