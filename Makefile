@@ -49,6 +49,6 @@ soak: ## run the tests that have a size at SOAK (default 100) times their usual 
 	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration -soak=$(SOAK)
 
 .PHONY: bench
-bench: build ## measure create, start, wait, remove, inspect and list against a real daemon
+bench: ## measure create, start, wait, remove, inspect and list against a real daemon
 	scripts/setup test
 	go test -count=1 -run '^$$' -bench . ./integration

@@ -170,7 +170,9 @@ func (r *refusal) Error() string { return fmt.Sprintf("%d: %s", r.status, r.mess
 func (e *engine) run(ctx context.Context, name, runtime, script string) (pid int, err error) {
 	spec := object{
 		"Image": "busybox", "Cmd": []string{"sh", "-c", script}, "Labels": object{"tour": "yes"},
-		"HostConfig": object{"NetworkMode": "none", "Memory": 64 << 20, "Runtime": runtime, "Binds": []string{"/etc:/host-etc:ro"}},
+		"HostConfig": object{
+			"NetworkMode": "none", "Memory": 64 << 20, "Runtime": runtime, "Binds": []string{"/etc:/host-etc:ro"},
+		},
 	}
 	if err := e.call(ctx, "POST", "/containers/create?name="+name, spec, nil); err != nil {
 		return 0, err

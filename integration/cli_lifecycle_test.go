@@ -74,10 +74,12 @@ func cliLogs(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 	assert.DeepEqual(t, cli.Try("logs", "log"), harness.Result{Stdout: "one\ntwo\nthree"})
 	assert.DeepEqual(t, cli.Try("logs", "--tail", "2", "log"), harness.Result{Stdout: "two\nthree"})
 	assert.DeepEqual(t, cli.Try("logs", "-n", "0", "log"), harness.Result{})
-	assert.Assert(t, cmp.Regexp(`^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z three$`, cli.Run("logs", "-t", "--tail", "1", "log")))
+	assert.Assert(t, cmp.Regexp(`^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z three$`,
+		cli.Run("logs", "-t", "--tail", "1", "log")))
 
 	// since and until a time between two lines
-	runDetached(t, cli, "slow", "busybox", "sh", "-c", "echo early; until [ -e /go ]; do usleep 10000; done; echo late; sleep 1000")
+	runDetached(t, cli, "slow", "busybox",
+		"sh", "-c", "echo early; until [ -e /go ]; do usleep 10000; done; echo late; sleep 1000")
 	d.Eventually("the first line is there", func() bool { return cli.Run("logs", "slow") == "early" })
 	between := time.Now().Format(time.RFC3339Nano)
 
@@ -209,7 +211,8 @@ func cliEvents(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 	assert.DeepEqual(t, actions, []string{
 		"create", "start", "exec_create: true", "exec_start: true", "exec_die", "kill", "die", "rename", "rename", "destroy",
 	})
-	assert.DeepEqual(t, past("--filter", "event=die", "--format", "{{.Type}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}"),
+	assert.DeepEqual(t, past("--filter", "event=die",
+		"--format", "{{.Type}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}"),
 		[]string{"container seen 137"})
 	var seen []string
 	for lines := bufio.NewScanner(pipe); !slices.Contains(seen, "destroy"); seen = append(seen, lines.Text()) {

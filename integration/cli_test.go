@@ -85,7 +85,8 @@ func cliRun(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 		{name: "attached", cmd: []string{"echo", "hello"}, want: "hello\n"},
 		{name: "stdin", flags: []string{"-i"}, cmd: []string{"cat"}, stdin: "a\nb", want: "a\nb"},
 		{name: "terminal", flags: []string{"-t"}, cmd: []string{"tty"}, want: "/dev/pts/0\r\n"},
-		{name: "environment", flags: []string{"-e", "A=1 2"}, cmd: []string{"sh", "-c", `echo "$A $HOME"`}, want: "1 2 /root\n"},
+		{name: "environment", flags: []string{"-e", "A=1 2"}, cmd: []string{"sh", "-c", `echo "$A $HOME"`},
+			want: "1 2 /root\n"},
 		{name: "working directory", flags: []string{"-w", "/made/for/me"}, cmd: []string{"pwd"}, want: "/made/for/me\n"},
 		{name: "user by name", flags: []string{"-u", "daemon"}, cmd: []string{"id", "-un"}, want: "daemon\n"},
 		{name: "user by number", flags: []string{"-u", "12:34"}, cmd: []string{"sh", "-c", "id -u; id -g"}, want: "12\n34\n"},
@@ -99,7 +100,8 @@ func cliRun(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 		{name: "capabilities", flags: []string{"--cap-drop", "ALL", "--cap-add", "NET_ADMIN"},
 			cmd: []string{"grep", "CapEff", "/proc/self/status"}, want: "CapEff:\t0000000000001000\n"},
 		{name: "masked paths", cmd: []string{"sh", "-c", "wc -c </proc/timer_list; ls /sys/firmware"}, want: "0\n"},
-		{name: "read-only paths", cmd: []string{"grep", "-o", "^proc /proc/sys proc ro", "/proc/mounts"}, want: "proc /proc/sys proc ro\n"},
+		{name: "read-only paths", cmd: []string{"grep", "-o", "^proc /proc/sys proc ro", "/proc/mounts"},
+			want: "proc /proc/sys proc ro\n"},
 		{name: "its own pids", cmd: []string{"sh", "-c", "echo $$"}, want: "1\n"},
 		{name: "no network", cmd: []string{"sh", "-c", "ls /sys/class/net"}, want: "lo\n"},
 	} {
@@ -173,9 +175,11 @@ func cliRunFiles(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 
 	r = run("--mount", "type=bind,src="+dir+"/none,dst=/data", "busybox", "true")
 	assert.Equal(t, r.Code, 125)
-	assert.Assert(t, cmp.Contains(r.Stderr, `invalid mount config for type "bind": bind source path does not exist: `+dir+"/none"))
+	assert.Assert(t, cmp.Contains(r.Stderr,
+		`invalid mount config for type "bind": bind source path does not exist: `+dir+"/none"))
 
-	r = run("--tmpfs", "/scratch:size=1m,mode=700", "busybox", "sh", "-c", "touch /scratch/x && grep -o '/scratch tmpfs.*' /proc/mounts")
+	r = run("--tmpfs", "/scratch:size=1m,mode=700", "busybox",
+		"sh", "-c", "touch /scratch/x && grep -o '/scratch tmpfs.*' /proc/mounts")
 	assert.Equal(t, r.Code, 0, "%s", r)
 	assert.Assert(t, cmp.Regexp(`^/scratch tmpfs rw,nosuid,nodev,noexec,.*size=1024k,mode=700`, r.Stdout))
 
@@ -193,7 +197,8 @@ func cliRunFails(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		{"no such command", []string{"busybox", "nope"}, 127, `exec: "nope": executable file not found in $PATH`},
 		{"not executable", []string{"busybox", "/etc/passwd"}, 126, "permission denied"},
 		{"no such image", []string{"--pull", "never", "nope:1"}, 125, "No such image: nope:1"},
-		{"no such user", []string{"-u", "nobody-here", "busybox"}, 125, "unable to find user nobody-here: no matching entries in passwd file"},
+		{"no such user", []string{"-u", "nobody-here", "busybox"}, 125,
+			"unable to find user nobody-here: no matching entries in passwd file"},
 		{"no such runtime", []string{"--runtime", "nope", "busybox"}, 125, "nknown"},
 		{"memory", []string{"-m", "1m", "busybox"}, 125, "inimum memory limit allowed is 6MB"},
 	} {

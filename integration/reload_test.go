@@ -62,7 +62,8 @@ func TestReload(t *testing.T) {
 	assert.Assert(t, d.Inspect(old).State.Running)
 	event := reloadEvent(t, d)
 	for key, want := range map[string]string{
-		"debug": "true", "live-restore": "true", "shutdown-timeout": "20", "default-runtime": "mine", "labels": `["b=2","c=3"]`,
+		"debug": "true", "live-restore": "true", "shutdown-timeout": "20", "default-runtime": "mine",
+		"labels": `["b=2","c=3"]`,
 	} {
 		assert.Equal(t, event[key], want, "attribute %s of the event", key)
 	}
@@ -82,7 +83,8 @@ func TestReload(t *testing.T) {
 // reloadEvent is the attributes of the last reload event.
 func reloadEvent(t *testing.T, d *harness.Daemon) map[string]string {
 	t.Helper()
-	resp := d.HTTP("GET", `/events?since=0&until=2147483647&filters={%22type%22:[%22daemon%22],%22event%22:[%22reload%22]}`, nil)
+	const filters = "{%22type%22:[%22daemon%22],%22event%22:[%22reload%22]}"
+	resp := d.HTTP("GET", "/events?since=0&until=2147483647&filters="+filters, nil)
 	assert.Equal(t, resp.Status, 200, resp.Body)
 	var event struct {
 		Actor struct{ Attributes map[string]string }

@@ -49,7 +49,8 @@ func (a *API) OCIArchive(tag string) []byte {
 	})
 	d := descriptor("application/vnd.oci.image.manifest.v1+json", manifest)
 	_, short, _ := strings.Cut(tag, ":")
-	d["annotations"] = M{"io.containerd.image.name": "docker.io/library/" + tag, "org.opencontainers.image.ref.name": short}
+	d["annotations"] = M{"io.containerd.image.name": "docker.io/library/" + tag,
+		"org.opencontainers.image.ref.name": short}
 	return archive([]file{
 		{name: "oci-layout", data: mustJSON(M{"imageLayoutVersion": "1.0.0"})},
 		{name: "blobs/sha256/" + digest(layer), data: layer},

@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ func Main(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
+	flag.Parse()
 	if os.Getenv("SANDBOX") != "" {
 		return m.Run(), nil
 	}
@@ -38,8 +40,8 @@ func run(m *testing.M) (int, error) {
 	return 0, err
 }
 
-// build puts berthd, with the race detector, and berth-shim into bin/test. What is there and up to date costs little;
-// the lock keeps packages whose tests run at the same time from writing one file together.
+// build puts berthd and berth-shim into a folder of bin. What is there and up to date costs little; the lock keeps
+// packages whose tests run at the same time from writing one file together.
 func build() error {
 	dir := binaries()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -53,26 +55,35 @@ func build() error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"-race", "-o", filepath.Join(dir, "berthd"), "./cmd/berthd"},
-		{"-tags", "no_grpc", "-o", filepath.Join(dir, "berth-shim"), "./cmd/berth-shim"},
-	} {
-		cmd := exec.Command("go", append([]string{"build"}, args...)...)
-		cmd.Dir = root()
-		if args[0] != "-race" {
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
-		}
+	if err := goBuild("", fmt.Sprintf("-race=%t", !benchmarking()), "-o", Berthd(), "./cmd/berthd"); err != nil {
+		return err
+	}
+	return goBuild("CGO_ENABLED=0", "-tags", "no_grpc", "-o", filepath.Join(dir, "berth-shim"), "./cmd/berth-shim")
+}
+
+func goBuild(env string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build"}, args...)...)
+	cmd.Dir = root()
+	if env != "" {
+		cmd.Env = append(os.Environ(), env)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
 	}
 	return nil
 }
 
-// Berthd is the path of the daemon's program.
+// Berthd is the path of the daemon's program: with the race detector, unless benchmarks run.
 func Berthd() string { return filepath.Join(binaries(), "berthd") }
 
-func binaries() string { return filepath.Join(root(), "bin/test") }
+func binaries() string {
+	if benchmarking() {
+		return filepath.Join(root(), "bin/bench")
+	}
+	return filepath.Join(root(), "bin/test")
+}
+
+func benchmarking() bool { return flag.Lookup("test.bench").Value.String() != "" }
 
 // root is the folder of go.mod: tests run in their package's folder.
 func root() string {

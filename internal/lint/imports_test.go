@@ -1,5 +1,5 @@
-// Package lint holds the rules of the house that a compiler does not know: who may import whom, and how large things may
-// become.
+// Package lint holds the rules of the house that a compiler does not know: who may import whom, and how large things
+// may become.
 package lint
 
 import (
