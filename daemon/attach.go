@@ -160,7 +160,7 @@ func (d *Daemon) ContainerResize(ctx context.Context, name string, height, width
 	if !rec.State.Running || l == nil {
 		return errdefs.Conflictf("container %s is not running", rec.ID)
 	}
-	if err := l.task.Resize(ctx, width, height); err != nil {
+	if err := l.task.Resize(ctx, uint16(width), uint16(height)); err != nil {
 		return err
 	}
 	d.containers.Tell(c, container.Event{Action: "resize", Attributes: map[string]string{

@@ -281,7 +281,7 @@ func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, wid
 	if !x.State.Running || l == nil {
 		return errdefs.InvalidParameterf("exec process is not started")
 	}
-	return l.task.Process(x.ID, x.State.Pid).Resize(ctx, width, height)
+	return l.task.Execed(x.ID).Resize(ctx, uint16(width), uint16(height))
 }
 
 // resolveUser finds a user in the files of a running container; empty is the user that the container runs as.

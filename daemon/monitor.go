@@ -64,34 +64,20 @@ func (d *Daemon) awaitExit(ctx context.Context, c *container.Container, l *liveR
 	}
 }
 
-// askExit asks until there is an answer, or the shim is found dead; a connection that breaks is made anew.
+// askExit asks until there is an answer, or the shim is found dead: then what is left of the run is ended, with an error that
+// says so.
 func (d *Daemon) askExit(ctx context.Context, c *container.Container, t *task.Task) (task.Exit, error) {
-	for {
-		exit, err := t.Wait(ctx)
-		if err == nil || ctx.Err() != nil {
-			return exit, err
-		}
-		rec := c.Snapshot()
-		if rec.Task == nil {
-			return exit, err
-		}
-		again, lerr := d.tasks.Load(ctx, rec.Task.ShimID, c.ID)
-		if lerr != nil && errdefs.IsNotFound(lerr) {
-			if rerr := d.reap(ctx, c.ID, rec.Task); rerr != nil {
-				err = fmt.Errorf("%w; also: %v", err, rerr)
-			}
-			return task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the shim of the container has died: %w", err)
-		}
-		if lerr == nil {
-			t = again
-			continue
-		}
-		log.G(ctx).WithError(lerr).Warnf("the shim of container %s does not answer; it is asked again", c.ID)
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
+	exit, err := t.Wait(ctx)
+	if err == nil || ctx.Err() != nil {
+		return exit, err
+	}
+	cause := fmt.Errorf("the exit code is not known: %w", err)
+	if rec := c.Snapshot(); rec.Task != nil && errdefs.IsNotFound(err) {
+		if rerr := d.reap(ctx, c.ID, rec.Task); rerr != nil {
+			cause = fmt.Errorf("%w (and what is left of it cannot be ended: %v)", cause, rerr)
 		}
 	}
+	return task.Exit{Code: 255, At: time.Now()}, cause
 }
 
 // exited shows the end of a run. The container waits for a restart if its policy says so.

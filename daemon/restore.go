@@ -117,9 +117,8 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 		}
 		return false
 	}
-	if t.Pid() == 0 {
-		d.lost(c, rec, "the start was cut short by the end of the daemon")
-		return false
+	if status, err := t.Status(ctx); err == nil && status == task.Created {
+		return false // the start was cut short: the process has never run
 	}
 	process, err := pidfd.Open(t.Pid())
 	if err != nil {
@@ -172,7 +171,7 @@ func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *live
 		switch {
 		case x.State.Running:
 			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
-			d.work.Go(func() { d.followExec(c, x, l.task.Process(x.ID, x.State.Pid)) })
+			d.work.Go(func() { d.followExec(c, x, l.task.Execed(x.ID)) })
 		case x.State.Started: // cut in the middle of its start
 			d.execEnded(c, x, execFailure(errdefs.System(context.Canceled)))
 		default:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/log"
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/config"
@@ -303,7 +304,7 @@ func (d *Daemon) writeBundle(ctx context.Context, store *configStore, rec *conta
 	if in.Devices, err = oci.ResolveDevices(rec.HostConfig); err != nil {
 		return err
 	}
-	if err := makeWorkingDir(rootfs, rec.Config.WorkingDir, user); err != nil {
+	if err := makeWorkingDir(rootfs, rec.Config.WorkingDir); err != nil {
 		return err
 	}
 	spec, err := oci.Spec(in)
@@ -318,6 +319,17 @@ func (d *Daemon) writeBundle(ctx context.Context, store *configStore, rec *conta
 		return err
 	}
 	return os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o600)
+}
+
+// makeWorkingDir makes the directory that a container begins in. No link in the container leads out of it.
+func makeWorkingDir(rootfs, dir string) error {
+	if dir == "" || dir == "/" {
+		return nil
+	}
+	if err := pathrs.MkdirAll(rootfs, dir, 0o755); err != nil {
+		return errdefs.InvalidParameterf("the working directory %s cannot be made in the container: %w", dir, err)
+	}
+	return nil
 }
 
 func taskRuntime(rt runtimes.Runtime) task.Runtime {

@@ -13,24 +13,13 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/errdefs"
 )
 
-// ImportOptions say what to make of an imported file system.
-type ImportOptions struct {
-	// Ref is the name of the new image; empty for none.
-	Ref string
-	// Message becomes the image's comment. Empty: Imported from -.
-	Message string
-	// Changes are instructions of a Dockerfile, as CMD ["sh"], that set the image's config.
-	Changes []string
-	// Platform is the one that the file system is for; nil: this machine's.
-	Platform *ocispec.Platform
-}
-
 // Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong with
 // the options or the archive is an InvalidParameter and leaves nothing behind.
-func (s *Service) Import(ctx context.Context, o ImportOptions, in io.Reader) (id string, err error) {
+func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error) {
 	var name reference.Named
 	if o.Ref != "" {
 		if name, err = parseName(o.Ref); err != nil {
@@ -94,7 +83,7 @@ func (w *work) storeLayer(ctx context.Context, in io.Reader) (ocispec.Descriptor
 	return desc, diffID.Digest(), err
 }
 
-func newDocument(o ImportOptions, config *Config, diffID digest.Digest) *document {
+func newDocument(o imagetypes.ImportOptions, config *Config, diffID digest.Digest) *document {
 	now := time.Now().UTC()
 	p := platforms.DefaultSpec()
 	if o.Platform != nil {

@@ -11,6 +11,7 @@ type Behaviour struct {
 	BinaryFrames     bool // from 1.28: attach over WebSocket sends binary frames, text before
 	InspectSize      bool // from 1.21: inspect takes the size query
 	StopTakesSignal  bool // from 1.42: stop and restart take a signal
+	ImageFilterQuery bool // below 1.41: the image list takes filter, a reference
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
 }
@@ -33,6 +34,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.SilentRemoveWait = true })}},
 		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
 			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
+		{Below: "1.41", What: "the image list takes a name as filter", Do: []effect{
+			behaviour(func(b *Behaviour) { b.ImageFilterQuery = true })}},
 		{From: "1.42", What: "stop and restart take a signal", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
 		{From: "1.52", What: "events are JSON lines", Do: []effect{

@@ -1,0 +1,221 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pkg/errors"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/api/types/events"
+	"github.com/berthd/berth/api/types/filters"
+	"github.com/berthd/berth/api/types/system"
+	"github.com/berthd/berth/api/types/versions"
+	"github.com/berthd/berth/container"
+	ring "github.com/berthd/berth/daemon/events"
+	"github.com/berthd/berth/daemon/logger/drivers"
+)
+
+// SystemPing tells what the headers of _ping say.
+func (d *Daemon) SystemPing() system.Ping { return system.Ping{BuilderVersion: "1", Swarm: "inactive"} }
+
+// SystemVersion tells what this engine is.
+func (d *Daemon) SystemVersion(context.Context) (*system.Version, error) {
+	kernel, err := kernelVersion()
+	if err != nil {
+		return nil, err
+	}
+	cfg := d.Config()
+	v := &system.Version{
+		Platform: system.Platform{Name: "Berth"},
+		Version:  d.host.version, APIVersion: versions.Max, MinAPIVersion: cfg.MinAPIVersion, GitCommit: d.host.commit,
+		GoVersion: runtime.Version(), OS: "linux", Arch: hostArch, KernelVersion: kernel, Experimental: cfg.Experimental,
+	}
+	v.Components = []system.Component{{Name: "Engine", Version: v.Version, Details: map[string]string{
+		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion,
+		"Os": v.OS, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": boolText(v.Experimental),
+	}}}
+	return v, nil
+}
+
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+func kernelVersion() (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", errors.Wrap(err, "ask the kernel for its version")
+	}
+	return unix.ByteSliceToString(u.Release[:]), nil
+}
+
+// SystemInfo tells about this engine and the machine.
+func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
+	store := d.config.Load()
+	kernel, err := kernelVersion()
+	if err != nil {
+		return nil, err
+	}
+	images, err := d.images.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	no, none := false, []string(nil)
+	i := &system.Info{
+		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
+			{"driver-type", "io.containerd.snapshotter.v1"},
+		},
+		Plugins:     system.Plugins{Volume: []string{}, Network: []string{"host", "null"}, Log: drivers.Names()},
+		MemoryLimit: true, SwapLimit: d.host.swapLimit, KernelMemory: &no, CPUCfsPeriod: true, CPUCfsQuota: true,
+		CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: readFlag("/proc/sys/net/ipv4/ip_forward"),
+		BridgeNfIptables: &no, BridgeNfIP6tables: &no, OomKillDisable: d.host.oomKillDisable,
+		Debug: store.Debug || store.LogLevel == "debug", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: store.LogDriver,
+		CgroupDriver: store.CgroupDriver(), CgroupVersion: "1", KernelVersion: kernel, OSType: "linux",
+		Architecture: machine(), IndexServerAddress: "", NCPU: hostCPUs, MemTotal: totalMemory(),
+		RegistryConfig: &system.RegistryConfig{
+			AllowNondistributableArtifactsCIDRs: &none, AllowNondistributableArtifactsHostnames: &none,
+			InsecureRegistryCIDRs: []string{}, IndexConfigs: map[string]system.IndexConfig{}, Mirrors: []string{},
+		},
+		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
+		ServerVersion: d.host.version, Runtimes: d.infoRuntimes(store), DefaultRuntime: store.DefaultRuntime,
+		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: "",
+		ContainerdCommit: system.Commit{ID: "N/A"}, RuncCommit: system.Commit{ID: "N/A"}, InitCommit: system.Commit{ID: "N/A"},
+		SecurityOptions: d.securityOptions(store), CDISpecDirs: &[]string{},
+		Containerd: &system.Containerd{Address: store.Containerd, Namespaces: system.Namespaces{Containers: "berth"}},
+		Warnings:   []string{},
+	}
+	if d.host.cgroupV2 {
+		i.CgroupVersion = "2"
+	}
+	i.OperatingSystem, i.OSVersion = osRelease()
+	d.countContainers(i)
+	return i, nil
+}
+
+func (d *Daemon) countContainers(i *system.Info) {
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		i.Containers++
+		switch rec.State.Word() {
+		case container.WordPaused:
+			i.ContainersPaused++
+		case container.WordRunning, container.WordRestarting:
+			i.ContainersRunning++
+		default:
+			i.ContainersStopped++
+		}
+	}
+}
+
+func (d *Daemon) infoRuntimes(store *configStore) map[string]system.Runtime {
+	m := map[string]system.Runtime{}
+	for _, name := range store.runtimes.Names() {
+		r := system.Runtime{}
+		if c, configured := store.Runtimes[name]; configured {
+			r.Path, r.Args = c.Path, append([]string(nil), c.Args...)
+		} else if rt, err := store.runtimes.Get(name); err == nil {
+			r.Path = rt.Path
+		}
+		if f := store.runtimes.Features(name); f != "" {
+			r.Status = map[string]string{"org.opencontainers.runtime-spec.features": f}
+		}
+		m[name] = r
+	}
+	return m
+}
+
+func (d *Daemon) securityOptions(store *configStore) []string {
+	opts := []string{}
+	if d.host.oci.AppArmor {
+		opts = append(opts, "name=apparmor")
+	}
+	if d.host.oci.Seccomp {
+		opts = append(opts, "name=seccomp,profile="+store.SeccompProfile)
+	}
+	if d.host.cgroupV2 {
+		opts = append(opts, "name=cgroupns")
+	}
+	if store.NoNewPrivileges {
+		opts = append(opts, "name=no-new-privileges")
+	}
+	return opts
+}
+
+func readFlag(path string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
+func openFiles() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(entries)
+}
+
+func machine() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return hostArch
+	}
+	return unix.ByteSliceToString(u.Machine[:])
+}
+
+func totalMemory() int64 {
+	var si unix.Sysinfo_t
+	if unix.Sysinfo(&si) != nil {
+		return 0
+	}
+	return int64(si.Totalram) * int64(si.Unit)
+}
+
+// osRelease returns the name and version of the distribution; empty when they are unknown.
+func osRelease() (name, version string) {
+	f, err := os.Open("/etc/os-release")
+	if err != nil {
+		return "", ""
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		k, v, _ := strings.Cut(sc.Text(), "=")
+		switch v = strings.Trim(v, `"'`); k {
+		case "PRETTY_NAME":
+			name = v
+		case "VERSION_ID":
+			version = v
+		}
+	}
+	return name, version
+}
+
+// SystemEvents gives send the events that the filters let through: those since a time that are still known, unless it is
+// zero, and then those that come, until a time, unless it is zero, or until ctx ends.
+func (d *Daemon) SystemEvents(ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error) error {
+	cursor := d.events.Subscribe(ring.Options{Since: since, Until: until, Filters: f})
+	for {
+		m, err := cursor.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := send(events.Message{
+			Type: string(m.Type), Action: string(m.Action), Actor: events.Actor{ID: m.Actor.ID, Attributes: m.Actor.Attributes},
+			Scope: m.Scope, Time: m.Time, TimeNano: m.TimeNano,
+		}); err != nil {
+			return err
+		}
+	}
+}
