@@ -403,3 +403,33 @@ func TestConfigIsAFile(t *testing.T) {
 	assert.NilError(t, err)
 	assert.DeepEqual(t, mustLoad(t, string(data)), c)
 }
+
+// Files as dockerd's users have them.
+func TestOrdinaryFiles(t *testing.T) {
+	for _, content := range []string{
+		`{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}, "storage-driver": "overlay2"}`,
+		`{"exec-opts": ["native.cgroupdriver=systemd"], "live-restore": true, "features": {"buildkit": true}}`,
+		`{"default-runtime": "nvidia", "runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}}`,
+		`{"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2376"], "tls": true, "tlsverify": true,
+			"tlscacert": "/etc/docker/ca.pem", "tlscert": "/etc/docker/cert.pem", "tlskey": "/etc/docker/key.pem"}`,
+		`{"data-root": "/srv/docker", "debug": true, "experimental": false, "labels": ["zone=a"], "dns": ["1.1.1.1"],
+			"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}, "no-new-privileges": true}`,
+		`{"iptables": true, "ip-forward": true, "userland-proxy": true, "ipv6": false, "mtu": 1500, "bip": "", "icc": true,
+			"registry-mirrors": [], "insecure-registries": [], "max-concurrent-downloads": 3, "selinux-enabled": false,
+			"userns-remap": "", "metrics-addr": "", "builder": {}, "storage-opts": [], "authorization-plugins": []}`,
+	} {
+		mustLoad(t, content)
+	}
+	for content, want := range map[string]string{
+		`{"bip": "192.168.1.1/24"}`:                                       "networks",
+		`{"default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]}`: "networks",
+		`{"userland-proxy": false}`:                                       "networks",
+		`{"metrics-addr": "127.0.0.1:9323"}`:                              "metrics",
+		`{"userns-remap": "default"}`:                                     "user namespaces",
+		`{"builder": {"gc": {"enabled": true}}}`:                          "image builds",
+		`{"registry-mirrors": ["https://mirror.test"]}`:                   "registries",
+	} {
+		_, _, err := load(t, content)
+		assert.ErrorContains(t, err, "is about "+want+", which this version of Berth does not have")
+	}
+}

@@ -10,12 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 
 	"github.com/berthd/berth/daemon/config"
 )
@@ -260,4 +263,38 @@ func TestSetupCancelled(t *testing.T) {
 	defer cancel()
 	_, _, err := Setup(ctx, configWith(config.Runtimes{"a": {Path: program(t, "sleep 60")}}), t.TempDir())
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// A runtime that hangs takes what it started with it; what got away is at least not waited for.
+func TestFeaturesLeaveNothing(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	start := time.Now()
+	_, warnings, err := Setup(t.Context(), configWith(config.Runtimes{
+		"hangs": {Path: program(t, "sleep 60 & echo $! >"+pids+"; sleep 60")},
+		"leaks": {Path: program(t, "setsid sleep 60 & echo $! >"+pids+"-away; sleep 60")},
+	}), t.TempDir())
+	assert.NilError(t, err)
+	assert.Equal(t, len(warnings), 2)
+	assert.Assert(t, time.Since(start) < 10*time.Second)
+
+	away := pid(t, pids+"-away")
+	assert.NilError(t, syscall.Kill(away, syscall.SIGKILL), "it got away, so it was there")
+	child := pid(t, pids)
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		// Who adopted it may leave it a zombie.
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return poll.Success()
+		}
+		return poll.Continue("%d runs", child)
+	}, poll.WithTimeout(5*time.Second))
+}
+
+func pid(t *testing.T, file string) int {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	assert.NilError(t, err)
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	assert.NilError(t, err)
+	return n
 }
