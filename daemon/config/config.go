@@ -4,6 +4,7 @@ package config
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -25,7 +26,7 @@ type Config struct {
 	Containerd string `json:"containerd"`
 
 	Hosts         []string `json:"hosts"` // each can be parsed by ParseHost
-	Group         string   `json:"group"` // owner of unix sockets; see the key's line in the table
+	Group         string   `json:"group"` // see SocketGroup
 	TLS           bool     `json:"tls"`
 	TLSVerify     bool     `json:"tlsverify"`
 	TLSCACert     string   `json:"tlscacert"`
@@ -207,6 +208,17 @@ func (c Config) CgroupDriver() string {
 		return "systemd"
 	}
 	return "cgroupfs"
+}
+
+// SocketGroup returns the group that unix sockets belong to; empty means root's. The default group counts only where it
+// exists; one that was asked for is returned as it is, so that its absence is an error.
+func (c Config) SocketGroup(origins Origins) string {
+	if origins["group"] == FromDefault {
+		if _, err := user.LookupGroup(c.Group); err != nil {
+			return ""
+		}
+	}
+	return c.Group
 }
 
 // unified tells whether the machine has cgroup v2 alone.

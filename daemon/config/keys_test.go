@@ -159,3 +159,12 @@ func TestCgroupDriver(t *testing.T) {
 	assert.Equal(t, mustLoad(t, `{"exec-opts": ["native.cgroupdriver=systemd"]}`).CgroupDriver(), "systemd")
 	assert.Equal(t, mustLoad(t, `{"exec-opts": ["native.cgroupdriver=cgroupfs"]}`).CgroupDriver(), "cgroupfs")
 }
+
+func TestSocketGroup(t *testing.T) {
+	const nobodyHas = "berth-test-no-such-group"
+	c := Config{Group: nobodyHas}
+	assert.Equal(t, c.SocketGroup(Origins{"group": FromDefault}), "")
+	assert.Equal(t, c.SocketGroup(Origins{"group": FromFile}), nobodyHas)
+	c.Group = "root"
+	assert.Equal(t, c.SocketGroup(Origins{"group": FromDefault}), "root")
+}
