@@ -126,17 +126,24 @@ func (l *log) follow(cfg logger.ReadConfig) *follower {
 	return f
 }
 
+// next takes one line.
+func (f *follower) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case line, ok := <-f.lines:
+		assert.Assert(t, ok, "the follower has ended")
+		return line
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing comes")
+		return ""
+	}
+}
+
 // wantNext takes lines and compares them with the messages from..to.
 func (f *follower) wantNext(t *testing.T, from, to int) {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
 	for i := from; i <= to; i++ {
-		select {
-		case line := <-f.lines:
-			assert.Equal(t, line, "line "+strconv.Itoa(i))
-		case <-timeout:
-			t.Fatalf("line %d does not come", i)
-		}
+		assert.Equal(t, f.next(t), "line "+strconv.Itoa(i))
 	}
 }
 
@@ -159,6 +166,14 @@ func lines(from, to int) []string {
 		want = append(want, fmt.Sprintf("line %d", i))
 	}
 	return want
+}
+
+// number is the number of a message's text.
+func number(t *testing.T, line string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimPrefix(line, "line "))
+	assert.NilError(t, err)
+	return n
 }
 
 // files returns the names of the log's files, without the common part.
