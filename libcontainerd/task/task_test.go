@@ -4,12 +4,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -91,7 +91,7 @@ func TestTerminal(t *testing.T) {
 	assert.NilError(t, err)
 	got, err := io.ReadAll(s)
 	assert.NilError(t, err)
-	text := strings.ReplaceAll(string(got), "word\r\n", "") // the echo comes when it likes
+	text := strings.Replace(string(got), "word\r\n", "", 1) // the echo comes when it likes
 	assert.Equal(t, text, "/dev/pts/0\r\n33 77\r\ngot word\r\n")
 	assert.Equal(t, b.wait(task), uint32(0))
 	assert.Equal(t, b.logged(r)["stdout"], string(got))
@@ -146,11 +146,9 @@ func TestExec(t *testing.T) {
 		assert.NilError(t, err)
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		p := exec("h", false, "head", "-c", "1000000", "/dev/zero")
-		assert.NilError(t, os.WriteFile(filepath.Join(b.dir, "bundles", task.ID(), "rootfs/dev/x"), nil, 0o600))
-		p2 := exec("i", false, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done")
-		assert.NilError(t, p2.Start(b.ctx))
-		assert.Equal(t, b.wait(p2), uint32(0))
+		p := exec("h", false, "dd", "if=/bin/busybox", "bs=65536", "count=20")
+		assert.NilError(t, p.Start(b.ctx))
+		assert.Equal(t, b.wait(p), uint32(0))
 		assert.NilError(t, p.Delete(b.ctx))
 	})
 	t.Run("a grandchild keeps the output", func(t *testing.T) {
@@ -194,9 +192,7 @@ func TestPauseUpdateStatsPids(t *testing.T) {
 	assert.Equal(t, string(got), "100\n")
 	stats, err := task.Stats(b.ctx)
 	assert.NilError(t, err)
-	m, ok := stats.(interface{ GetPids() interface{ GetCurrent() uint64 } })
-	_ = m
-	_ = ok
+	assert.Equal(t, stats.(*cgroup1.Metrics).Pids.Limit, uint64(100))
 	pids, err := task.Pids(b.ctx)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, pids, []int{task.Pid()})
