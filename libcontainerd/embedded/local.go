@@ -116,13 +116,13 @@ func (m *leaseManager) Delete(ctx context.Context, l leases.Lease, opts ...lease
 	if err := m.Manager.Delete(ctx, l); err != nil || !do.Synchronous {
 		return err
 	}
-	_, err := m.gc.db.GarbageCollect(ctx)
-	return err
+	return m.gc.collect(ctx)
 }
 
 // collector frees what nothing refers to any more, soon after something was deleted.
 type collector struct {
 	db   *metadata.DB
+	busy chan struct{} // a slot that is taken while collecting, so that whoever waits sees the files gone too
 	wake chan struct{}
 	stop context.CancelFunc
 	done chan struct{}
@@ -136,7 +136,7 @@ const collectShare = 50
 
 func startCollector(ctx context.Context, db *metadata.DB) *collector {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &collector{db: db, wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+	c := &collector{db: db, busy: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
 	db.RegisterMutationCallback(func(dirty bool) {
 		if dirty {
 			c.ask()
@@ -154,6 +154,17 @@ func (c *collector) ask() {
 	}
 }
 
+func (c *collector) collect(ctx context.Context) error {
+	select {
+	case c.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.busy }()
+	_, err := c.db.GarbageCollect(ctx)
+	return err
+}
+
 func (c *collector) run(ctx context.Context) {
 	defer close(c.done)
 	delay := collectDelay
@@ -169,7 +180,7 @@ func (c *collector) run(ctx context.Context) {
 		case <-time.After(delay):
 		}
 		begin := time.Now()
-		if _, err := c.db.GarbageCollect(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := c.collect(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			log.G(ctx).WithError(err).Warn("cannot free unused layers; the next removal tries again")
 		}
 		delay = max(collectDelay, collectShare*time.Since(begin))
