@@ -2,6 +2,7 @@ package httputil
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -57,7 +58,9 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	w.started = true
 	w.stream()
-	w.conn = &Conn{Conn: c, in: rw.Reader}
+	// Not rw.Reader itself: at the end of the client's input that would cancel the request.
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	w.conn = &Conn{Conn: c, in: bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(early)), c))}
 	return w.conn, rw, nil
 }
 
