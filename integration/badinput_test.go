@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -86,7 +85,7 @@ var badOthers = []badRequest{
 			`was deprecated since API v1\.22 and removed in v1\.24`},
 	{"filters", "GET /containers/json?filters={", "", 400, `invalid filter`},
 	{"unknown filter", `GET /containers/json?filters={"nope":["1"]}`, "", 400, `invalid filter 'nope'`},
-	{"value of a filter", `GET /containers/json?filters={"status":["nope"]}`, "", 400, `invalid filter 'status=.*nope.*'`},
+	{"value of a filter", `GET /containers/json?filters={"status":["nope"]}`, "", 400, `invalid filter 'status=.*nope.*'.*`},
 	{"kill of a stopped container", "POST /containers/stopped/kill", "", 409,
 		`cannot kill container: stopped: container {stopped} is not running`},
 	{"unknown signal", "POST /containers/running/kill?signal=FOO", "", 400,
@@ -95,7 +94,7 @@ var badOthers = []badRequest{
 		`container is running: stop the container before removing or force remove`},
 	{"rename to nothing", "POST /containers/running/rename?name=", "", 400, `Neither old nor new names may be empty`},
 	{"rename to a bad name", "POST /containers/running/rename?name=-x", "", 400,
-		`Error when allocating new name: Invalid container name \(-x\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed`},
+		`Error when allocating new name: Invalid container name \(/-x\), only \[a-zA-Z0-9\]\[a-zA-Z0-9_.-\] are allowed`},
 	{"rename to a name in use", "POST /containers/running/rename?name=stopped", "", 409,
 		`Error when allocating new name: ` +
 			`Conflict\. The container name "/stopped" is already in use by container "{stopped}"\. .*`},
@@ -123,7 +122,7 @@ var badOthers = []badRequest{
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	d.OK("POST", "/images/create?fromSrc=-&repo=empty", bytes.NewReader(d.Rootfs()), nil)
+	d.Import("empty", "")
 	running, stopped := d.Run("running", "sleep", "1000"), d.Create("stopped", harness.Spec("true"))
 	before := inventory(d)
 	requests := badOthers

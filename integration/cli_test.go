@@ -232,5 +232,7 @@ func cliInfo(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 
 // sorted are the words of s in alphabetical order.
 func sorted(s string) []string {
-	return slices.Sorted(slices.Values(strings.Fields(s)))
+	words := strings.Fields(s)
+	slices.Sort(words)
+	return words
 }

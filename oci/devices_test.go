@@ -154,7 +154,9 @@ func TestResources(t *testing.T) {
 		},
 		"pids and block io": {
 			containertypes.Resources{PidsLimit: new(int64(100)), BlkioWeight: 300},
-			specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64(100))}, BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(300))}},
+			specs.LinuxResources{
+				Pids: &specs.LinuxPids{Limit: new(int64(100))}, BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(300))},
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +175,8 @@ func TestBlockDeviceLimits(t *testing.T) {
 	}
 	hc := &containertypes.HostConfig{Resources: containertypes.Resources{
 		BlkioWeightDevice:  []*containertypes.WeightDevice{{Path: disk, Weight: 500}},
-		BlkioDeviceReadBps: rate(1), BlkioDeviceWriteBps: rate(2), BlkioDeviceReadIOps: rate(3), BlkioDeviceWriteIOps: rate(4),
+		BlkioDeviceReadBps: rate(1), BlkioDeviceWriteBps: rate(2),
+		BlkioDeviceReadIOps: rate(3), BlkioDeviceWriteIOps: rate(4),
 	}}
 	d, err := ResolveDevices(hc)
 	assert.NilError(t, err)

@@ -84,9 +84,10 @@ func systemMounts(in Input, so SecurityOptions) []specs.Mount {
 			Destination: "/dev/shm", Type: "bind", Source: shm, Options: []string{"rbind", "rprivate"},
 		})
 	}
+	size := "size=" + strconv.FormatInt(cmp.Or(hc.ShmSize, defaultShmSize), 10)
 	return append(out, specs.Mount{
 		Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
-		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(cmp.Or(hc.ShmSize, defaultShmSize), 10)},
+		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", size},
 	})
 }
 
@@ -219,8 +220,8 @@ func tmpfsOptions(mp *container.MountPoint) []string {
 	return out
 }
 
-// rootPropagation returns the propagation of the root that the mounts need: a mount can only be shared with the host, or
-// follow it, below a root that does so too. Empty means the runtime's default.
+// rootPropagation returns the propagation of the root that the mounts need: a mount can only be shared with the host,
+// or follow it, below a root that does so too. Empty means the runtime's default.
 func rootPropagation(mps map[string]*container.MountPoint) string {
 	out := ""
 	for _, mp := range mps {

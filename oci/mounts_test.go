@@ -31,8 +31,12 @@ func TestBinds(t *testing.T) {
 		features string
 		want     []string
 	}{
-		"writable":                {container.MountPoint{RW: true, Propagation: "rprivate"}, rroFeatures, []string{"rbind", "rprivate"}},
-		"read-only":               {container.MountPoint{Propagation: "rprivate"}, rroFeatures, []string{"rbind", "rro", "rprivate"}},
+		"writable": {
+			container.MountPoint{RW: true, Propagation: "rprivate"}, rroFeatures, []string{"rbind", "rprivate"},
+		},
+		"read-only": {
+			container.MountPoint{Propagation: "rprivate"}, rroFeatures, []string{"rbind", "rro", "rprivate"},
+		},
 		"read-only, top only":     {container.MountPoint{ReadOnlyNonRecursive: true}, rroFeatures, []string{"rbind", "ro"}},
 		"read-only, old runtime":  {container.MountPoint{}, `{"mountOptions":["ro"]}`, []string{"rbind", "ro"}},
 		"read-only, mute runtime": {container.MountPoint{}, "", []string{"rbind", "ro"}},
@@ -104,7 +108,9 @@ func TestTmpfs(t *testing.T) {
 		"/mount": {"nosuid", "nodev", "rprivate", "mode=1770", "size=4096", "exec", "uid=7"},
 		"/ro":    {"noexec", "nosuid", "nodev", "rprivate", "ro"},
 	} {
-		assert.DeepEqual(t, *findMount(s, dest), specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: want})
+		assert.DeepEqual(t, *findMount(s, dest), specs.Mount{
+			Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: want,
+		})
 	}
 }
 
@@ -162,8 +168,9 @@ func TestCheckPropagation(t *testing.T) {
 	}
 	assert.NilError(t, mount.MakePrivate(dir))
 	assert.NilError(t, check("rprivate"))
-	assert.Error(t, check("shared"), fmt.Sprintf("path %s is mounted on %s but it is not a shared mount", sub, dir))
-	assert.Error(t, check("rslave"), fmt.Sprintf("path %s is mounted on %s but it is not a shared or slave mount", sub, dir))
+	at := fmt.Sprintf("path %s is mounted on %s but it is not ", sub, dir)
+	assert.Error(t, check("shared"), at+"a shared mount")
+	assert.Error(t, check("rslave"), at+"a shared or slave mount")
 	assert.NilError(t, mount.MakeShared(dir))
 	assert.NilError(t, check("rshared"))
 	assert.NilError(t, check("slave"))

@@ -11,16 +11,17 @@ import (
 )
 
 func TestEnvironment(t *testing.T) {
+	const path, hostname = "PATH=" + defaultPath, "HOSTNAME=c0ffee12"
 	for name, tc := range map[string]struct {
 		own  []string
 		want []string
 	}{
-		"over the defaults":  {[]string{"PATH=/x", "A=1"}, []string{"PATH=/x", "HOSTNAME=c0ffee12", "A=1", "HOME=/root"}},
-		"the later wins":     {[]string{"A=1", "B=2", "A=3"}, []string{"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "A=3", "B=2", "HOME=/root"}},
-		"taken away":         {[]string{"PATH", "NOTTHERE"}, []string{"HOSTNAME=c0ffee12", "HOME=/root"}},
-		"own home":           {[]string{"HOME=/h"}, []string{"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "HOME=/h"}},
-		"empty home":         {[]string{"HOME="}, []string{"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "HOME=/root"}},
-		"empty and with '='": {[]string{"A=", "B=x=y"}, []string{"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "A=", "B=x=y", "HOME=/root"}},
+		"over the defaults":  {[]string{"PATH=/x", "A=1"}, []string{"PATH=/x", hostname, "A=1", "HOME=/root"}},
+		"the later wins":     {[]string{"A=1", "B=2", "A=3"}, []string{path, hostname, "A=3", "B=2", "HOME=/root"}},
+		"taken away":         {[]string{"PATH", "NOTTHERE"}, []string{hostname, "HOME=/root"}},
+		"own home":           {[]string{"HOME=/h"}, []string{path, hostname, "HOME=/h"}},
+		"empty home":         {[]string{"HOME="}, []string{path, hostname, "HOME=/root"}},
+		"empty and with '='": {[]string{"A=", "B=x=y"}, []string{path, hostname, "A=", "B=x=y", "HOME=/root"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := mustSpec(t, func(in *Input) { in.Record.Config.Env = tc.own })
@@ -31,7 +32,9 @@ func TestEnvironment(t *testing.T) {
 
 func TestUlimits(t *testing.T) {
 	s := mustSpec(t, func(in *Input) {
-		in.Record.HostConfig.Ulimits = []*units.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: -1, Hard: -1}}
+		in.Record.HostConfig.Ulimits = []*units.Ulimit{
+			{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: -1, Hard: -1},
+		}
 		in.Host.Ulimits = map[string]units.Ulimit{
 			"nproc": {Name: "nproc", Soft: 3, Hard: 4}, "nofile": {Name: "nofile", Soft: 1, Hard: 1},
 			"fsize": {Name: "fsize", Soft: 5, Hard: 6},
@@ -57,7 +60,9 @@ func TestExecProcess(t *testing.T) {
 	h := testHost()
 	h.AppArmor = true
 	user := User{UID: 1000, GID: 100, Groups: []uint32{100}, Home: "/home/u"}
-	x := container.Exec{ExecConfig: container.ExecConfig{Entrypoint: "sh", Args: []string{"-c", "id"}, Env: []string{"B=3"}}}
+	x := container.Exec{ExecConfig: container.ExecConfig{
+		Entrypoint: "sh", Args: []string{"-c", "id"}, Env: []string{"B=3"},
+	}}
 	p, err := Process(rec, x, user, h)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, p, &specs.Process{
@@ -79,6 +84,8 @@ func TestExecProcess(t *testing.T) {
 	assert.Equal(t, p.Cwd, "/tmp")
 	assert.Assert(t, p.Terminal)
 	assert.DeepEqual(t, p.ConsoleSize, &specs.Box{Height: 24, Width: 80})
-	assert.DeepEqual(t, p.Env, []string{"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "TERM=xterm", "A=1", "B=3", "HOME=/root"})
+	assert.DeepEqual(t, p.Env, []string{
+		"PATH=" + defaultPath, "HOSTNAME=c0ffee12", "TERM=xterm", "A=1", "B=3", "HOME=/root",
+	})
 	assert.Equal(t, p.ApparmorProfile, "mine")
 }

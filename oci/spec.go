@@ -11,8 +11,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// version is what specs say they are. Runtimes refuse a version that is newer than they are, and nothing in our specs is
-// newer than this one.
+// version is what specs say they are. Runtimes refuse a version that is newer than they are, and nothing in our specs
+// is newer than this one.
 const version = "1.0.2"
 
 // Input is all that a container's spec depends on.
@@ -34,8 +34,8 @@ type Input struct {
 	ShmPath string
 }
 
-// Spec returns the runtime spec. It looks nothing up: the same input gives the same spec, and the same bytes of JSON. It
-// shares no memory with the record. What cannot be done is InvalidParameter.
+// Spec returns the runtime spec. It looks nothing up: the same input gives the same spec, and the same bytes of JSON.
+// It shares no memory with the record. What cannot be done is InvalidParameter.
 func Spec(in Input) (*specs.Spec, error) {
 	rec, hc := in.Record, in.Record.HostConfig
 	so, err := ParseSecurityOptions(hc.SecurityOpt)

@@ -173,7 +173,9 @@ func TestSpecFeatures(t *testing.T) {
 		"names": {
 			func(in *Input) {
 				in.Record.Config.Hostname, in.Record.Config.Domainname = "web", "example.org"
-				in.Record.HostConfig.Sysctls = map[string]string{"net.ipv4.ip_unprivileged_port_start": "1024", "kernel.msgmax": "1"}
+				in.Record.HostConfig.Sysctls = map[string]string{
+					"net.ipv4.ip_unprivileged_port_start": "1024", "kernel.msgmax": "1",
+				}
 			},
 			func(t *testing.T, s *specs.Spec) {
 				assert.Equal(t, s.Hostname, "web")
@@ -283,7 +285,9 @@ func full(in *Input) {
 	for i := range 12 {
 		hc.Tmpfs[fmt.Sprintf("/t%d", i)] = "size=1m"
 		dest := fmt.Sprintf("/b%d", i)
-		in.Record.MountPoints[dest] = &container.MountPoint{Type: "bind", Source: "/s", Destination: dest, Propagation: "rslave"}
+		in.Record.MountPoints[dest] = &container.MountPoint{
+			Type: "bind", Source: "/s", Destination: dest, Propagation: "rslave",
+		}
 		in.Host.Ulimits[fmt.Sprintf("l%d", i)] = units.Ulimit{Soft: int64(i), Hard: int64(i)}
 	}
 	in.Record.MountPoints["/shared"] = &container.MountPoint{

@@ -77,7 +77,7 @@ func openInRoot(rootfs, path string) (*os.File, error) {
 		return nil, errdefs.Systemf("open %s of the container: %w", path, err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, errdefs.InvalidParameterf("%s of the container is not a regular file: its users cannot be read from it", path)
+		return nil, errdefs.InvalidParameterf("%s of the container is not a regular file: no user can be looked up in it", path)
 	}
 	f, err := pathrs.Reopen(handle, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {

@@ -159,12 +159,14 @@ func commit() string {
 	return "unknown"
 }
 
-// writePid refuses to take over the file of a process that lives.
+// writePid refuses to take over the file of a berthd that lives. What has ended, a zombie too, has no exe any more; another
+// program may have got the number of a daemon that was killed.
 func writePid(path string) error {
 	if b, err := os.ReadFile(path); err == nil {
 		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-		if err == nil && pid != os.Getpid() && syscall.Kill(pid, 0) == nil {
-			return fmt.Errorf("process %d, which %s names, is still running: end it, or remove the file if it is not berthd", pid, path)
+		exe, lerr := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err == nil && lerr == nil && pid != os.Getpid() && filepath.Base(exe) == "berthd" {
+			return fmt.Errorf("berthd is running already as process %d, which %s names: stop it, or give this one another --pidfile", pid, path)
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

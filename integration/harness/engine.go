@@ -58,7 +58,7 @@ func StartEngine(t testing.TB) *Engine {
 		assert.Equal(t, <-served, http.ErrServerClosed)
 		e.checkNothingLeft(t)
 	})
-	e.LoadBusybox()
+	e.AddBusybox()
 	return e
 }
 

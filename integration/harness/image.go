@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"net/url"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,10 +15,17 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// LoadBusybox puts busybox:latest, with the command "sh", into the daemon's store.
-func (a *API) LoadBusybox() {
+// AddBusybox puts busybox:latest, with the command "sh", into the daemon's store.
+func (a *API) AddBusybox() {
 	a.t.Helper()
-	resp := a.HTTP("POST", "/images/load?quiet=1", bytes.NewReader(a.DockerArchive("busybox:latest")))
+	a.Import("busybox", `CMD ["sh"]`)
+}
+
+// Import makes an image of busybox, with changes as in a Dockerfile.
+func (a *API) Import(name, changes string) {
+	a.t.Helper()
+	path := "/images/create?fromSrc=-&repo=" + name + "&tag=latest&changes=" + url.QueryEscape(changes)
+	resp := a.HTTP("POST", path, bytes.NewReader(a.Rootfs()))
 	assert.Equal(a.t, resp.Status, 200, resp.Body)
 	assert.Assert(a.t, !strings.Contains(resp.Body, "errorDetail"), resp.Body)
 }

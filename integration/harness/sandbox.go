@@ -3,7 +3,6 @@ package harness
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -21,7 +20,6 @@ import (
 type Sandbox struct {
 	Dir    string // a temporary folder with a short path, the same inside and outside
 	Pid    int    // of its first process, as seen from outside
-	stdin  io.Closer
 	before State
 }
 
@@ -36,16 +34,17 @@ type State struct {
 // NewSandbox makes a sandbox that ends with the test.
 func NewSandbox(t testing.TB) *Sandbox {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(root(), "scripts/sandbox"), "sh", "-c", `echo "$SANDBOX"; exec cat`)
+	cmd := exec.Command(filepath.Join(root(), "scripts/sandbox"), "sh", "-c", `echo "$SANDBOX"; read -r _`)
 	stdin, err := cmd.StdinPipe()
 	assert.NilError(t, err)
 	stdout, err := cmd.StdoutPipe()
 	assert.NilError(t, err)
 	cmd.Stderr = os.Stderr
 	assert.NilError(t, cmd.Start())
-	s := &Sandbox{stdin: stdin}
+	s := &Sandbox{}
 	t.Cleanup(func() {
-		stdin.Close()
+		_, err := stdin.Write([]byte("\n"))
+		assert.Check(t, err)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the sandbox ended with %v", err)
 		}

@@ -208,7 +208,7 @@ func TestRuntimeHangs(t *testing.T) {
 	b := newBench(t)
 	r := b.bundle(nil, "true")
 	r.Runtime.Binary = filepath.Join(b.dir, "hangs")
-	assert.NilError(t, os.WriteFile(r.Runtime.Binary, []byte("#!/bin/sh\ncase \"$*\" in *create*) cd "+b.dir+"; sleep 600;; esac\nexec runc \"$@\"\n"), 0o755))
+	assert.NilError(t, os.WriteFile(r.Runtime.Binary, []byte("#!/bin/sh\ncase \"$*\" in *create*) cd "+b.dir+"/shims; sleep 600;; esac\nexec runc \"$@\"\n"), 0o755))
 	sh, err := b.svc.Acquire(b.ctx)
 	assert.NilError(t, err)
 	ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)

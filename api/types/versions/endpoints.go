@@ -1,8 +1,8 @@
 package versions
 
-// Endpoint is a method and a path that some version has. A version has what the daemon has that is recorded for it: 20.10
-// below 1.24, 28.5 below 1.52, then 29.7. These serve whatever they have to every version that they accept, so only what
-// came after 20.10, or left since, has a bound.
+// Endpoint is a method and a path that some version has. A version has what the daemon has that is recorded for it:
+// 20.10 below 1.24, 28.5 below 1.52, then 29.7. These serve whatever they have to every version that they accept, so
+// only what came after 20.10, or left since, has a bound.
 type Endpoint struct {
 	Method string
 	Path   string // a pattern of http.ServeMux; {name...} takes slashes, also in front of a literal end

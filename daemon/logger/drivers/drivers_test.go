@@ -202,11 +202,15 @@ func TestCompressionGoesOnAfterACrash(t *testing.T) {
 		plain.fill(1, 500)
 		assert.NilError(t, os.WriteFile(l.info.Path+".1.gz", []byte("half"), 0o600))
 		assert.NilError(t, os.WriteFile(l.info.Path+".gz.tmp", []byte("half"), 0o600))
+		assert.NilError(t, os.Chtimes(l.info.Path+".1", at(7), at(7)))
 		assert.DeepEqual(t, l.read(all()), lines(1, 500))
 		w := l.writer()
 		l.wantCompressed()
 		assert.NilError(t, w.Close())
 		assert.DeepEqual(t, l.read(all()), lines(1, 500))
+		info, err := os.Stat(l.info.Path + ".1.gz")
+		assert.NilError(t, err)
+		assert.Assert(t, info.ModTime().Equal(at(7)), "the time by which Since skips files stays")
 	})
 }
 

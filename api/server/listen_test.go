@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+func TestUnixSocketHasItsOwnerAndMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deeper", "api.sock")
+	ls, err := ListenAll(t.Context(), []string{"unix://" + path}, "42", nil)
+	assert.NilError(t, err)
+	fi, err := os.Stat(path)
+	assert.NilError(t, err)
+	assert.Equal(t, fi.Mode(), os.ModeSocket|0o660)
+	assert.Equal(t, fi.Sys().(*syscall.Stat_t).Uid, uint32(0))
+	assert.Equal(t, fi.Sys().(*syscall.Stat_t).Gid, uint32(42))
+	c, err := net.Dial("unix", path)
+	assert.NilError(t, err)
+	assert.NilError(t, c.Close())
+	assert.NilError(t, ls[0].Close())
+	_, err = os.Stat(path)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestGroupsHaveNamesOrNumbers(t *testing.T) {
+	for group, want := range map[string]int{"": 0, "0": 0, "42": 42, "root": 0} {
+		gid, err := groupID(group)
+		assert.NilError(t, err)
+		assert.Equal(t, gid, want)
+	}
+	_, err := groupID("no-such-group")
+	assert.ErrorContains(t, err, "no-such-group")
+}
+
+func TestSocketOfAnotherDaemonIsNotTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	l, err := net.Listen("unix", path)
+	assert.NilError(t, err)
+	_, err = ListenAll(t.Context(), []string{"unix://" + path}, "", nil)
+	assert.ErrorContains(t, err, "another daemon is listening there")
+	c, err := net.Dial("unix", path)
+	assert.NilError(t, err, "the other daemon's socket has to be as it was")
+	assert.NilError(t, c.Close())
+
+	// A daemon that was killed leaves its socket behind.
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	assert.NilError(t, l.Close())
+	ls, err := ListenAll(t.Context(), []string{"unix://" + path}, "", nil)
+	assert.NilError(t, err)
+	assert.NilError(t, ls[0].Close())
+}
+
+func TestFileThatIsNoSocketStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	assert.NilError(t, os.WriteFile(path, []byte("x"), 0o600))
+	_, err := ListenAll(t.Context(), []string{"unix://" + path}, "", nil)
+	assert.ErrorContains(t, err, "not a socket")
+	b, err := os.ReadFile(path)
+	assert.NilError(t, err)
+	assert.Equal(t, string(b), "x")
+}
+
+func TestListenAllIsAllOrNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	for _, bad := range []string{"tcp://256.0.0.1:1", "npipe://x", "nothing", "fd://"} {
+		ls, err := ListenAll(t.Context(), []string{"unix://" + path, bad}, "", nil)
+		assert.ErrorContains(t, err, "listen on "+bad)
+		assert.Equal(t, len(ls), 0)
+		_, err = os.Stat(path)
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	}
+}
+
+// TestInheritedSockets runs itself as the child that systemd would start.
+func TestInheritedSockets(t *testing.T) {
+	const inChild = "BERTH_TEST_CHILD"
+	if os.Getenv(inChild) != "" {
+		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		_, err := ListenAll(t.Context(), []string{"fd://5"}, "", nil)
+		assert.ErrorContains(t, err, "systemd has handed over 3 to 4")
+		ls, err := ListenAll(t.Context(), []string{"fd://4"}, "", nil)
+		assert.NilError(t, err)
+		s, err := New(Options{})
+		assert.NilError(t, err)
+		assert.NilError(t, s.Serve(t.Context(), ls[0])) // until the parent kills it
+		return
+	}
+	var files []*os.File
+	var addr string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		assert.NilError(t, err)
+		f, err := l.(*net.TCPListener).File()
+		assert.NilError(t, err)
+		assert.NilError(t, l.Close())
+		defer f.Close()
+		files, addr = append(files, f), l.Addr().String()
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestInheritedSockets$")
+	cmd.Env = append(os.Environ(), inChild+"=1", "LISTEN_FDS=2")
+	cmd.ExtraFiles = files
+	assert.NilError(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	// The listener is open already: the connection waits until the child accepts it.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+"/nosuch", nil)
+	assert.NilError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	assert.NilError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, resp.StatusCode, 404)
+}
+
+func TestTLSWantsACertificateOfTheClient(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificates(t, dir)
+	file := func(name string) string { return filepath.Join(dir, name) }
+	config, err := TLS(false, true, file("cert.pem"), file("cert.pem"), file("key.pem"))
+	assert.NilError(t, err)
+	ls, err := ListenAll(t.Context(), []string{"tcp://127.0.0.1:0"}, "", config)
+	assert.NilError(t, err)
+	s, err := New(Options{})
+	assert.NilError(t, err)
+	go func() { _ = s.Serve(t.Context(), ls[0]) }()
+	defer func() { assert.Check(t, s.Close(context.Background())) }()
+
+	pool := x509.NewCertPool()
+	b, err := os.ReadFile(file("cert.pem"))
+	assert.NilError(t, err)
+	assert.Assert(t, pool.AppendCertsFromPEM(b))
+	get := func(certs ...tls.Certificate) (string, error) {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs}, ForceAttemptHTTP2: true}
+		defer tr.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: tr}).Get("https://" + ls[0].Addr().String() + "/nosuch")
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(io.Discard, resp.Body)
+		return resp.Proto, err
+	}
+	_, err = get()
+	assert.ErrorContains(t, err, "certificate required")
+	own, err := tls.LoadX509KeyPair(file("cert.pem"), file("key.pem"))
+	assert.NilError(t, err)
+	proto, err := get(own)
+	assert.NilError(t, err)
+	assert.Equal(t, proto, "HTTP/1.1")
+
+	config, err = TLS(false, false, "", "", "")
+	assert.NilError(t, err)
+	assert.Assert(t, config == nil)
+	_, err = TLS(true, false, "", file("none"), file("none"))
+	assert.ErrorContains(t, err, "TLS of the API")
+}
+
+// writeCertificates writes a certificate that is its own authority, and its key.
+func writeCertificates(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	assert.NilError(t, err)
+	tpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, tpl, tpl, &key.PublicKey, key)
+	assert.NilError(t, err)
+	der, err := x509.MarshalECPrivateKey(key)
+	assert.NilError(t, err)
+	for name, b := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: der},
+	} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600))
+	}
+}
