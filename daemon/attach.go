@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 
 	"github.com/containerd/log"
 	"github.com/moby/term"
@@ -59,7 +60,7 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 	}
 	d.containers.Tell(c, container.Event{Action: "attach"})
 	return d.pump(streams, stream, pumpOptions{
-		stdin: w.opts.Stdin, closeStdin: rec.Config.StdinOnce && !rec.Config.Tty, keys: keys,
+		stdin: w.opts.Stdin, tty: rec.Config.Tty, closeStdin: rec.Config.StdinOnce && !rec.Config.Tty, keys: keys,
 		detached: func() { d.containers.Tell(c, container.Event{Action: "detach"}) },
 	})
 }
@@ -96,6 +97,7 @@ func (d *Daemon) replay(ctx context.Context, name string, rec *container.Record,
 
 type pumpOptions struct {
 	stdin      bool
+	tty        bool // only at a terminal do keys detach: any other input may hold the same bytes
 	closeStdin bool // when the client sends no more, the process sees the end of its input
 	keys       []byte
 	detached   func()
@@ -115,7 +117,7 @@ func (d *Daemon) pump(client containertypes.Streams, process *task.Stream, o pum
 	if client.CloseWrite != nil {
 		_ = client.CloseWrite()
 	}
-	if client.Gone.Err() != nil || errors.Is(err, io.ErrClosedPipe) {
+	if client.Gone.Err() != nil || errors.Is(err, net.ErrClosed) { // gone, or detached
 		return nil
 	}
 	return err
@@ -123,7 +125,7 @@ func (d *Daemon) pump(client containertypes.Streams, process *task.Stream, o pum
 
 func (d *Daemon) pumpStdin(client containertypes.Streams, process *task.Stream, o pumpOptions) {
 	in := client.Stdin
-	if len(o.keys) > 0 {
+	if o.tty && len(o.keys) > 0 {
 		in = term.NewEscapeProxy(in, o.keys)
 	}
 	_, err := io.Copy(process, in)

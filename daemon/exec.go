@@ -136,7 +136,7 @@ func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containert
 	}
 	detached := make(chan struct{})
 	err = d.pump(*streams, stream, pumpOptions{
-		stdin: x.OpenStdin, closeStdin: !x.Tty, keys: keys, detached: func() {
+		stdin: x.OpenStdin, tty: x.Tty, closeStdin: !x.Tty, keys: keys, detached: func() {
 			d.containers.Tell(c, execEvent("exec_detach", id))
 			close(detached)
 		},
