@@ -3,8 +3,10 @@ package task
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -139,11 +141,9 @@ func TestStoppedShim(t *testing.T) {
 	soon("attach", func(ctx context.Context) error { _, err := again.Attach(ctx, output); return err })
 	soon("events", func(ctx context.Context) error { return again.Events(ctx, nil) })
 	// More than the socket takes.
-	for range 500 {
-		ctx, cancel := context.WithTimeout(b.ctx, 50*time.Microsecond)
-		_, err := again.Status(ctx)
-		cancel()
-		assert.Check(t, errors.Is(err, context.DeadlineExceeded), "%v", err)
+	big := again.Execed(strings.Repeat("x", 100_000))
+	for range 10 {
+		soon("status", func(ctx context.Context) error { _, err := big.Status(ctx); return err })
 	}
 	assert.NilError(t, syscall.Kill(pid, syscall.SIGCONT))
 	st, err := again.Status(b.ctx)
@@ -203,18 +203,40 @@ func TestReapOfEnded(t *testing.T) {
 	assert.Equal(t, string(unframe(t, s)), string(want))
 }
 
-// The runtime hangs in create. Releasing the shim ends it, and nothing is left.
+// The runtime hangs in create, and has begun already. Releasing the shim ends it, and nothing is left.
 func TestRuntimeHangs(t *testing.T) {
 	b := newBench(t)
 	r := b.bundle(nil, "true")
 	r.Runtime.Binary = filepath.Join(b.dir, "hangs")
-	assert.NilError(t, os.WriteFile(r.Runtime.Binary, []byte("#!/bin/sh\ncase \"$*\" in *create*) cd "+b.dir+"/shims; sleep 600;; esac\nexec runc \"$@\"\n"), 0o755))
+	cgroup := "/sys/fs/cgroup/pids" + cgroupOf(r.ContainerID)
+	assert.NilError(t, os.WriteFile(r.Runtime.Binary, fmt.Appendf(nil, `#!/bin/sh
+case "$*" in
+*create*)
+	cd %s/shims
+	mkdir %s
+	setsid sleep 600 &
+	echo $! > %[2]s/cgroup.procs
+	sleep 600;;
+esac
+exec runc "$@"
+`, b.dir, cgroup), 0o755))
 	sh, err := b.svc.Acquire(b.ctx)
 	assert.NilError(t, err)
-	ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
-	defer cancel()
-	_, err = sh.Create(ctx, r)
-	assert.Check(t, errors.Is(err, context.DeadlineExceeded), "%v", err)
+	ctx, cancel := context.WithCancel(b.ctx)
+	created := make(chan error, 1)
+	go func() {
+		_, err := sh.Create(ctx, r)
+		created <- err
+	}()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if procs, _ := os.ReadFile(cgroup + "/cgroup.procs"); len(procs) == 0 {
+			return poll.Continue("the runtime has not begun")
+		}
+		return poll.Success()
+	}, poll.WithDelay(5*time.Millisecond))
+	cancel()
+	err = <-created
+	assert.Check(t, errors.Is(err, context.Canceled), "%v", err)
 	assert.NilError(t, sh.Release(b.ctx))
 }
 

@@ -2,6 +2,7 @@ package task
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+	"gotest.tools/v3/poll"
 
 	"github.com/berthd/berth/errdefs"
 )
@@ -155,10 +157,13 @@ func TestExec(t *testing.T) {
 		p := exec("j", false, "sh", "-c", "sleep 600 & echo here; exit 4")
 		s := b.attach(p, output)
 		assert.NilError(t, p.Start(b.ctx))
-		began := time.Now()
-		assert.Equal(t, b.wait(p), uint32(4))
+		exit, err := p.Wait(b.ctx)
+		assert.NilError(t, err)
+		assert.Equal(t, exit.Code, uint32(4))
+		waited := time.Since(exit.At)
+		assert.Check(t, waited >= 300*time.Millisecond && waited < 2*time.Second, "waited %s for output", waited)
 		assert.NilError(t, p.Delete(b.ctx))
-		assert.Check(t, time.Since(began) < 3*time.Second)
+		assert.Check(t, time.Since(exit.At) < 3*time.Second)
 		got, err := io.ReadAll(s)
 		assert.NilError(t, err)
 		assert.Equal(t, string(got[8:]), "here\n")
@@ -199,4 +204,56 @@ func TestPauseUpdateStatsPids(t *testing.T) {
 	assert.NilError(t, task.Kill(b.ctx, syscall.SIGTERM, true))
 	assert.NilError(t, task.Kill(b.ctx, syscall.SIGKILL, false))
 	assert.Equal(t, b.wait(task), uint32(137))
+}
+
+// A container's shim lives long and runs many execs: none of them leaves a descriptor open.
+func TestExecsLeaveNoDescriptors(t *testing.T) {
+	b := newBench(t)
+	task := b.run(b.bundle(nil, "sleep", "600"))
+	round := func() {
+		for _, terminal := range []bool{false, true} {
+			for _, arg := range []string{"true", "nosuch", ""} {
+				p, err := task.Exec(b.ctx, "e", ExecRequest{
+					Process:  &specs.Process{Args: []string{arg}, Cwd: "/", Env: []string{"PATH=/bin"}, Terminal: terminal},
+					Terminal: terminal, Stdin: true,
+				})
+				assert.NilError(t, err)
+				s := b.attach(p, AttachOptions{Stdin: true, Stdout: true})
+				if arg != "" { // the last one is never started
+					err := p.Start(b.ctx)
+					assert.Equal(t, err == nil, arg == "true", "%v", err)
+				}
+				if arg == "true" {
+					assert.Equal(t, b.wait(p), uint32(0))
+				}
+				assert.NilError(t, p.Delete(b.ctx))
+				_, err = io.ReadAll(s)
+				assert.NilError(t, err)
+				assert.NilError(t, s.Close())
+			}
+		}
+	}
+	count := func() int {
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", shimPid(t, b.svc, task.ShimID())))
+		assert.NilError(t, err)
+		return len(fds)
+	}
+	round()
+	var before int
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		last := before
+		if before = count(); before != last {
+			return poll.Continue("%d descriptors", before)
+		}
+		return poll.Success()
+	}, poll.WithDelay(100*time.Millisecond))
+	for range 5 {
+		round()
+	}
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if n := count(); n > before {
+			return poll.Continue("%d descriptors, %d before", n, before)
+		}
+		return poll.Success()
+	}, poll.WithDelay(20*time.Millisecond), poll.WithTimeout(5*time.Second))
 }
