@@ -114,7 +114,7 @@ func (d *Daemon) openDirectories(cfg config.Config) error {
 
 func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options) (err error) {
 	if d.storage, err = embedded.Start(ctx, embedded.Config{
-		Root: filepath.Join(cfg.DataRoot, "containerd"),
+		Root:      filepath.Join(cfg.DataRoot, "containerd"),
 		Namespace: "berth", Address: cfg.Containerd, Snapshotter: cfg.StorageDriver,
 	}); err != nil {
 		return err

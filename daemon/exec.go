@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -289,9 +288,5 @@ func (d *Daemon) resolveUser(rec *container.Record, name string) (oci.User, erro
 	if name == "" {
 		name = rec.Config.User
 	}
-	u, err := oci.ResolveUser(d.layers.Path(rec.ID), name, rec.HostConfig.GroupAdd)
-	if err != nil {
-		return u, fmt.Errorf("exec in container %s: %w", rec.ID, err)
-	}
-	return u, nil
+	return oci.ResolveUser(d.layers.Path(rec.ID), name, rec.HostConfig.GroupAdd)
 }

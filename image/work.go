@@ -1,9 +1,12 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -194,8 +197,12 @@ func (s *Service) unpack(ctx context.Context, v *variant) error {
 	if _, waitErr := u.Wait(); err == nil {
 		err = waitErr
 	}
-	if err != nil {
-		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) {
+		return errdefs.InvalidParameter(err)
+	}
+	return err
 }

@@ -102,7 +102,7 @@ func TestSoakStable(t *testing.T) {
 		tmpfs[fmt.Sprintf("/tmpfs/%d", i)] = "size=1m"
 	}
 	for _, name := range []string{"nofile", "nproc", "core", "cpu", "fsize", "memlock", "msgqueue"} {
-		ulimits = append(ulimits, harness.M{"Name": name, "Soft": 1 << 18, "Hard": 1 << 18})
+		ulimits = append(ulimits, harness.M{"Name": name, "Soft": 1 << 12, "Hard": 1 << 12})
 	}
 	for _, key := range []string{"kernel.msgmax", "kernel.msgmnb", "kernel.shmmni", "kernel.sem"} {
 		sysctls[key] = "8192"

@@ -27,6 +27,12 @@ func notBuilt(e versions.Endpoint) httputil.Handler {
 			break
 		}
 	}
+	if e.Method == http.MethodGet && strings.HasPrefix(e.Path, "/plugins/") && strings.HasSuffix(e.Path, "/json") {
+		// What looks for an object of any kind asks for a plugin last, and goes by the 404.
+		return func(_ http.ResponseWriter, r *http.Request) error {
+			return errdefs.NotFoundf("plugin %q not found", r.PathValue("name"))
+		}
+	}
 	return func(http.ResponseWriter, *http.Request) error { return err }
 }
 

@@ -369,7 +369,9 @@ func TestLongHeadersAreRefused(t *testing.T) {
 	c, err := net.Dial("tcp", l.Addr().String())
 	assert.NilError(t, err)
 	defer c.Close()
-	go func() { _, _ = fmt.Fprintf(c, "GET /_ping HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 1<<20)) }()
+	go func() {
+		_, _ = fmt.Fprintf(c, "GET /_ping HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 1<<20))
+	}()
 	line, err := bufio.NewReader(c).ReadString('\n')
 	assert.NilError(t, err)
 	assert.Assert(t, is.Contains(line, "431"))

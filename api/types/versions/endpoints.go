@@ -1,5 +1,7 @@
 package versions
 
+import "slices"
+
 // Endpoint is a method and a path that some version has. A version has what the daemon has that is recorded for it:
 // 20.10 below 1.24, 28.5 below 1.52, then 29.7. These serve whatever they have to every version that they accept, so
 // only what came after 20.10, or left since, has a bound.
@@ -13,6 +15,10 @@ type Endpoint struct {
 
 // Endpoints returns every endpoint of the API, built or not.
 func Endpoints() []Endpoint {
+	return slices.Concat(containerEndpoints(), imageEndpoints(), otherEndpoints(), swarmEndpoints())
+}
+
+func containerEndpoints() []Endpoint {
 	return []Endpoint{
 		{Method: "GET", Path: "/containers/json"},
 		{Method: "POST", Path: "/containers/create"},
@@ -48,6 +54,11 @@ func Endpoints() []Endpoint {
 		{Method: "POST", Path: "/exec/{id}/resize"},
 		{Method: "GET", Path: "/exec/{id}/json"},
 		{Method: "POST", Path: "/commit"},
+	}
+}
+
+func imageEndpoints() []Endpoint {
+	return []Endpoint{
 		{Method: "GET", Path: "/images/json"},
 		{Method: "POST", Path: "/images/create"},
 		{Method: "GET", Path: "/images/{name...}/json"},
@@ -61,6 +72,11 @@ func Endpoints() []Endpoint {
 		{Method: "GET", Path: "/images/{name...}/get"},
 		{Method: "GET", Path: "/images/get"},
 		{Method: "POST", Path: "/images/load"},
+	}
+}
+
+func otherEndpoints() []Endpoint {
+	return []Endpoint{
 		{Method: "POST", Path: "/build"},
 		{Method: "POST", Path: "/build/prune"},
 		{Method: "POST", Path: "/build/cancel"},
@@ -97,6 +113,11 @@ func Endpoints() []Endpoint {
 		{Method: "POST", Path: "/plugins/create"},
 		{Method: "POST", Path: "/plugins/{name...}/push"},
 		{Method: "POST", Path: "/plugins/{name...}/set"},
+	}
+}
+
+func swarmEndpoints() []Endpoint {
+	return []Endpoint{
 		{Method: "GET", Path: "/swarm"},
 		{Method: "POST", Path: "/swarm/init"},
 		{Method: "POST", Path: "/swarm/join"},

@@ -1,12 +1,14 @@
 package versions
 
 import (
+	"slices"
+
 	"github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/api/types/image"
 )
 
 func imageChanges() []Change {
-	return append(imageListChanges(), imageInspectChanges()...)
+	return slices.Concat(imageListChanges(), imageInspectChanges(), oldImageInspectChanges())
 }
 
 func images(f func(*image.Summary)) []effect { return []effect{response(f)} }
@@ -109,6 +111,12 @@ func imageInspectChanges() []Change {
 				present(b)
 			}
 		})},
+	}
+}
+
+// oldImageInspectChanges follow imageInspectChanges: they are about what left before 1.50.
+func oldImageInspectChanges() []Change {
+	return []Change{
 		{From: "1.45", What: "no container that the image comes from", Do: imageInspect(func(r *image.InspectResponse) {
 			r.Container, r.ContainerConfig = nil, nil
 		})},
