@@ -148,7 +148,7 @@ func (e *Engine) Listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ls, err := server.ListenAll(ctx, cfg.Hosts, cfg.Group, tlsConfig)
+	ls, err := server.ListenAll(ctx, cfg.Hosts, e.daemon.SocketGroup(), tlsConfig)
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,9 @@ func mergeImage(cfg *containertypes.Config, img *image.Image) error {
 	}
 	if len(cfg.Entrypoint) == 0 {
 		if len(cfg.Cmd) == 0 {
-			cfg.Cmd, cfg.ArgsEscaped = ic.Cmd, ic.ArgsEscaped
+			cfg.Cmd = ic.Cmd
+			//lint:ignore SA1019 images of old builders have it, and inspect shows it
+			cfg.ArgsEscaped = ic.ArgsEscaped
 		}
 		if cfg.Entrypoint == nil {
 			cfg.Entrypoint = ic.Entrypoint

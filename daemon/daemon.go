@@ -149,6 +149,12 @@ func (d *Daemon) Images() *image.Service { return d.images }
 // Config returns the configuration in force. It is not to be written to.
 func (d *Daemon) Config() *config.Config { return &d.config.Load().Config }
 
+// SocketGroup is the group that may use the API's unix sockets.
+func (d *Daemon) SocketGroup() string {
+	s := d.config.Load()
+	return s.Config.SocketGroup(s.origins)
+}
+
 // Close ends the engine: unless live-restore is set, running containers are stopped, each with its signal and time-out,
 // within shutdown-timeout; then every part ends, in order. ctx bounds the whole.
 func (d *Daemon) Close(ctx context.Context) error {

@@ -65,7 +65,9 @@ func wireConfig(c *Config) *imagetypes.Config {
 		AttachStdin: new(bool), AttachStdout: new(bool), AttachStderr: new(bool),
 		Tty: new(bool), OpenStdin: new(bool), StdinOnce: new(bool),
 		User: &c.User, ExposedPorts: c.ExposedPorts, Env: &c.Env, Cmd: &c.Cmd, Healthcheck: c.Healthcheck,
-		ArgsEscaped: c.ArgsEscaped, Volumes: &c.Volumes, WorkingDir: &c.WorkingDir, Entrypoint: &c.Entrypoint,
+		//lint:ignore SA1019 images of old builders have it, and inspect shows it
+		ArgsEscaped: c.ArgsEscaped,
+		Volumes:     &c.Volumes, WorkingDir: &c.WorkingDir, Entrypoint: &c.Entrypoint,
 		OnBuild: &c.OnBuild, Labels: &c.Labels, StopSignal: c.StopSignal, Shell: c.Shell,
 	}
 }

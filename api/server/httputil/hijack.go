@@ -1,7 +1,6 @@
 package httputil
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ const lingerFor = time.Second
 // Conn is a connection that was taken over from HTTP.
 type Conn struct {
 	net.Conn
-	in   *bufio.Reader
+	in   io.Reader
 	gone context.CancelFunc // set before the handler gets it
 }
 
