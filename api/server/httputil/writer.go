@@ -59,8 +59,11 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.started = true
 	w.stream()
 	// Not rw.Reader itself: at the end of the client's input that would cancel the request.
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	w.conn = &Conn{Conn: c, in: bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(early)), c))}
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, err
+	}
+	w.conn = &Conn{Conn: c, in: io.MultiReader(bytes.NewReader(bytes.Clone(early)), c)}
 	return w.conn, rw, nil
 }
 
