@@ -134,7 +134,9 @@ func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containert
 		keys = defaultDetachKeys
 	}
 	detached := make(chan struct{})
-	err = d.pump(*streams, stream, pumpOptions{
+	client := *streams
+	client.CloseWrite = nil // the end of the output tells the client that the exit code is known
+	err = d.pump(client, stream, pumpOptions{
 		stdin: x.OpenStdin, tty: x.Tty, closeStdin: !x.Tty, keys: keys, detached: func() {
 			d.containers.Tell(c, execEvent("exec_detach", id))
 			close(detached)

@@ -178,6 +178,11 @@ func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostCon
 	return nil
 }
 
+// probes reports whether h asks for a command to be run, rather than for none or for what the image has.
+func probes(h *containertypes.HealthConfig) bool {
+	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
+}
+
 // notBuilt refuses what Berth does not do yet: nothing pretends.
 func notBuilt(req containertypes.CreateRequest) error {
 	hc := req.HostConfig
@@ -192,6 +197,7 @@ func notBuilt(req containertypes.CreateRequest) error {
 		{hc.Init != nil && *hc.Init, "an init process is"},
 		{strings.HasPrefix(string(hc.NetworkMode), "container:"), "the network of another container is"},
 		{strings.HasPrefix(hc.PidMode, "container:") || strings.HasPrefix(hc.IpcMode, "container:"), "namespaces of other containers are"},
+		{probes(req.Config.Healthcheck), "health checks are"},
 		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "published ports are"},
 	} {
 		if f.asked {

@@ -34,7 +34,7 @@ func StartEngine(t testing.TB) *Engine {
 	assert.NilError(t, err)
 	engine, err := berth.New(t.Context(), berth.Options{
 		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"),
-		ShimPath: filepath.Join(binaries(), "berth-shim"),
+		ShimPath: ShimPath(),
 	})
 	assert.NilError(t, err)
 	socket := filepath.Join(dir, "s")

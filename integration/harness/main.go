@@ -76,6 +76,9 @@ func goBuild(env string, args ...string) error {
 // Berthd is the path of the daemon's program: with the race detector, unless benchmarks run.
 func Berthd() string { return filepath.Join(binaries(), "berthd") }
 
+// ShimPath is the path of the shim, for engines inside the test's process.
+func ShimPath() string { return filepath.Join(binaries(), "berth-shim") }
+
 func binaries() string {
 	if benchmarking() {
 		return filepath.Join(root(), "bin/bench")
