@@ -19,6 +19,7 @@ import (
 	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/testimage"
+	"github.com/berthd/berth/libcontainerd/embedded"
 )
 
 func TestLoadDockerArchive(t *testing.T) {
@@ -354,7 +355,7 @@ func TestRestartKeepsImagesAndDropsUnfinishedLoads(t *testing.T) {
 	_, err := w.Write(archive[:len(archive)/2])
 	assert.NilError(t, err)
 	// The engine ends first, so that the load cannot clean up, as after a crash.
-	e.restart("")
+	e.restart(embedded.Overlayfs)
 	cancel()
 	_ = w.Close()
 	assert.Assert(t, <-done != nil)
@@ -367,7 +368,7 @@ func TestRestartKeepsImagesAndDropsUnfinishedLoads(t *testing.T) {
 func TestImagesAreUnpackedAnewForAnotherDriver(t *testing.T) {
 	e := setup(t)
 	e.mustLoad(testimage.DockerArchive(t, small(t, "a", "a")))
-	e.restart("native")
+	e.restart(embedded.Native)
 	assert.Equal(t, e.readFile("a", "f"), "a")
 	e.collect()
 	assert.Equal(t, e.readFile("a", "f"), "a")

@@ -37,7 +37,7 @@ type env struct {
 func setup(t *testing.T) *env {
 	t.Helper()
 	e := &env{t: t, root: t.TempDir(), uses: map[string][]image.Use{}}
-	e.start("")
+	e.start(embedded.Overlayfs)
 	t.Cleanup(func() { assert.NilError(t, e.engine.Close(context.WithoutCancel(t.Context()))) })
 	return e
 }

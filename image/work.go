@@ -1,15 +1,14 @@
 package image
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -142,7 +141,7 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 }
 
 // complete checks that target and all that it refers to is here, ties it together for the garbage collector, and unpacks
-// the variant that this machine uses. An image of which something is missing is an InvalidParameter.
+// the variant that this machine uses. An image of which something is missing or wrong is an InvalidParameter.
 func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*variant, error) {
 	store := w.engine.Content()
 	err := w.walk(ctx, target, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {
@@ -171,7 +170,14 @@ func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*varian
 	if err != nil {
 		return nil, err
 	}
-	return v, w.unpack(ctx, v)
+	if err := w.unpack(ctx, v); err != nil {
+		var system syscall.Errno // the disk's fault, say; everything else is the image's
+		if ctx.Err() != nil || errors.As(err, &system) {
+			return nil, err
+		}
+		return nil, errdefs.InvalidParameter(err)
+	}
+	return v, nil
 }
 
 // unpack makes the snapshots of v's layers, as far as they are not here.
@@ -197,12 +203,8 @@ func (s *Service) unpack(ctx context.Context, v *variant) error {
 	if _, waitErr := u.Wait(); err == nil {
 		err = waitErr
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
 	}
-	err = fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) {
-		return errdefs.InvalidParameter(err)
-	}
-	return err
+	return nil
 }

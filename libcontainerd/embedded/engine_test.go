@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/sys/mount"
+	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
@@ -209,4 +210,27 @@ address = %q
 		return poll.Success()
 	}, poll.WithTimeout(20*time.Second))
 	return sock
+}
+
+func TestMountsOfAKilledEngineAreDropped(t *testing.T) {
+	mine, other := t.TempDir(), t.TempDir()
+	bind := func(root string) string {
+		src := filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs")
+		assert.NilError(t, os.MkdirAll(src, 0o755))
+		at, err := os.MkdirTemp("", "containerd-mount")
+		assert.NilError(t, err)
+		assert.NilError(t, mount.Mount(src, at, "none", "bind"))
+		return at
+	}
+	left, foreign := bind(mine), bind(other)
+	t.Cleanup(func() {
+		assert.NilError(t, mount.Unmount(foreign))
+		assert.NilError(t, os.Remove(foreign))
+	})
+	start(t, Config{Root: mine})
+	_, err := os.Stat(left)
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	is, err := mountinfo.Mounted(foreign)
+	assert.NilError(t, err)
+	assert.Assert(t, is)
 }

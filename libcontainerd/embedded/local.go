@@ -20,12 +20,18 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
+// snapshotterDir begins the name of a snapshotter's directory.
+const snapshotterDir = "io.containerd.snapshotter.v1."
+
 // boltWait is how long the database may be locked by somebody who did not take the lock of the directory first.
 const boltWait = time.Second
 
 // open builds the stores on cfg.Root. The directories have the names that containerd gives them, so that a containerd on
 // the same root finds everything.
 func (e *Engine) open(ctx context.Context, cfg Config) error {
+	if err := dropTempMounts(cfg.Root); err != nil {
+		return err
+	}
 	store, err := local.NewStore(filepath.Join(cfg.Root, "io.containerd.content.v1.content"))
 	if err != nil {
 		return fmt.Errorf("open the content store: %w", err)
@@ -70,7 +76,7 @@ func (e *Engine) openSnapshotters(root string) (map[string]snapshots.Snapshotter
 	}
 	sns := map[string]snapshots.Snapshotter{}
 	for name, fn := range open {
-		dir := filepath.Join(root, "io.containerd.snapshotter.v1."+name)
+		dir := filepath.Join(root, snapshotterDir+name)
 		if _, err := os.Stat(dir); err != nil && name != e.driver {
 			continue
 		}
