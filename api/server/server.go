@@ -42,7 +42,6 @@ type Options struct {
 type Server struct {
 	version    string
 	minVersion string
-	profiles   map[string]*versions.Profile // never changed after New
 	routes     *http.ServeMux
 	http       *http.Server
 	closing    context.Context // done as soon as Close begins: endless answers end
@@ -58,16 +57,13 @@ type Server struct {
 // New makes a server. Nothing is listened on yet. A route that is given twice or cannot be a pattern is an error, and
 // so is a minimum version outside of what is served.
 func New(o Options) (*Server, error) {
-	s := &Server{version: o.Version, minVersion: o.MinVersion, profiles: map[string]*versions.Profile{}}
+	s := &Server{version: o.Version, minVersion: o.MinVersion}
 	if s.minVersion == "" {
 		s.minVersion = versions.Min
 	}
 	if versions.LessThan(s.minVersion, versions.Min) || versions.LessThan(versions.Max, s.minVersion) {
 		return nil, errdefs.InvalidParameterf("invalid minimum API version %q: it must be from %s to %s",
 			o.MinVersion, versions.Min, versions.Max)
-	}
-	for _, v := range versions.All() {
-		s.profiles[v] = versions.For(v)
 	}
 	mux, err := s.mux(o.Routes)
 	if err != nil {
@@ -153,19 +149,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 type versionKey struct{}
 
 // profile returns the profile of the request's version; without one in its path, that of the newest.
-func (s *Server) profile(r *http.Request) *versions.Profile {
+func profile(r *http.Request) *versions.Profile {
 	v, _ := r.Context().Value(versionKey{}).(string)
 	if v == "" {
 		v = versions.Max
-	}
-	if p, ok := s.profiles[v]; ok {
-		return p
 	}
 	return versions.For(v)
 }
 
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	writeError(w, s.profile(r), http.StatusNotFound, "page not found")
+	writeError(w, profile(r), http.StatusNotFound, "page not found")
 }
 
 // route makes an http.Handler of a route: headers, version checks, the profile, errors and panics.
@@ -175,7 +168,7 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 			s.notFound(rw, r)
 			return
 		}
-		p := s.profile(r)
+		p := profile(r)
 		ctx, cancel := context.WithCancel(versions.WithProfile(r.Context(), p))
 		defer cancel()
 		stop := context.AfterFunc(s.base, cancel) // for Handler without our http.Server

@@ -1,5 +1,7 @@
 package versions
 
+import "reflect"
+
 // Change is one difference between versions. It holds for versions from From (included) to Below (excluded); an empty
 // bound is none.
 type Change struct {
@@ -32,16 +34,21 @@ type (
 	behaviour func(*Behaviour)
 )
 
-func (f responseFunc[T]) addTo(p *Profile) { p.responses = append(p.responses, f) }
-func (f reshapeFunc[T]) addTo(p *Profile)  { p.responses = append(p.responses, f) }
-func (f requestFunc[T]) addTo(p *Profile)  { p.requests = append(p.requests, f) }
+func (f responseFunc[T]) addTo(p *Profile) { add[T](p.responses, f) }
+func (f reshapeFunc[T]) addTo(p *Profile)  { add[T](p.responses, f) }
+func (f requestFunc[T]) addTo(p *Profile)  { add[T](p.requests, f) }
 func (f behaviour) addTo(p *Profile)       { f(&p.Behaviour) }
+
+func add[T any](to map[reflect.Type][]any, f any) {
+	t := reflect.TypeFor[T]()
+	to[t] = append(to[t], f)
+}
 
 // Response brings a response to version p and returns what is to be written: v, or a value of another type. It writes
 // to v and to the structs that v points to or holds, so these have to be the caller's own; a map, slice or number that
 // they refer to is replaced, never written to, and may be shared.
 func Response[T any](p *Profile, v *T) any {
-	for _, c := range p.responses {
+	for _, c := range p.responses[reflect.TypeFor[T]()] {
 		switch f := c.(type) {
 		case responseFunc[T]:
 			f(v)
@@ -55,7 +62,7 @@ func Response[T any](p *Profile, v *T) any {
 // Request brings a request of version p to the newest version, before it is validated. An error says that version p
 // lacks something that is asked for; it has its class. Warnings go into the answer.
 func Request[T any](p *Profile, v *T) (warnings []string, err error) {
-	for _, c := range p.requests {
+	for _, c := range p.requests[reflect.TypeFor[T]()] {
 		if f, ok := c.(requestFunc[T]); ok {
 			w, err := f(v)
 			if err != nil {

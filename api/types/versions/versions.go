@@ -5,8 +5,10 @@ package versions
 import (
 	"cmp"
 	"context"
+	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The oldest and the newest version that is served. A new version is one constant here and its entries in changes.
@@ -39,13 +41,29 @@ type Profile struct {
 	Version string
 	Behaviour
 
-	responses []any // responseFunc and reshapeFunc, in the order they apply
-	requests  []any // requestFunc, in the order they apply
+	responses map[reflect.Type][]any // by what they change: responseFunc and reshapeFunc, in the order they apply
+	requests  map[reflect.Type][]any // by what they change: requestFunc, in the order they apply
 }
+
+// profiles holds the profile of every version that is served. The table never changes.
+var profiles = sync.OnceValue(func() map[string]*Profile {
+	m := map[string]*Profile{}
+	for _, v := range All() {
+		m[v] = newProfile(v)
+	}
+	return m
+})
 
 // For returns the profile of a version.
 func For(version string) *Profile {
-	p := &Profile{Version: version}
+	if p, ok := profiles()[version]; ok {
+		return p
+	}
+	return newProfile(version) // one that is not served, or is written otherwise: 1.40.0
+}
+
+func newProfile(version string) *Profile {
+	p := &Profile{Version: version, responses: map[reflect.Type][]any{}, requests: map[reflect.Type][]any{}}
 	for _, c := range changes() {
 		if c.appliesTo(version) {
 			c.add(p)
