@@ -29,7 +29,7 @@ func (d *Daemon) ContainerLogs(ctx context.Context, name string, o containertype
 	if rec.State.Dead || rec.State.RemovalInProgress {
 		return errdefs.Conflictf("can not get logs from container which is dead or marked for removal")
 	}
-	reader, err := logReader(rec)
+	reader, err := d.logReader(rec)
 	if err != nil {
 		return err
 	}
@@ -47,15 +47,15 @@ func (d *Daemon) ContainerLogs(ctx context.Context, name string, o containertype
 }
 
 // logReader returns nil when the container has never written a log.
-func logReader(rec *container.Record) (logger.Reader, error) {
+func (d *Daemon) logReader(rec *container.Record) (logger.Reader, error) {
 	drv, err := drivers.Get(rec.HostConfig.LogConfig.Type)
 	if err != nil {
 		return nil, err
 	}
-	if rec.Run == 0 && rec.LogPath == "" && drv.Name() != "none" {
+	if rec.Run == 0 && drv.Name() != "none" {
 		return nil, nil
 	}
-	return drv.OpenReader(logInfo(rec))
+	return drv.OpenReader(d.logInfo(rec))
 }
 
 // ended returns a channel that is closed when the container's run has ended, or ctx has.

@@ -157,7 +157,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	}
 	t, err = shim.Create(ctx, task.CreateRequest{
 		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
-		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: logInfo(rec)},
+		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: d.logInfo(rec)},
 	})
 	return t, err
 }
@@ -337,10 +337,14 @@ func taskRuntime(rt runtimes.Runtime) task.Runtime {
 }
 
 // logInfo is what a log driver is told of a container.
-func logInfo(rec *container.Record) logger.Info {
+func (d *Daemon) logInfo(rec *container.Record) logger.Info {
+	path := rec.LogPath
+	if path == "" { // only json-file's is shown
+		path = filepath.Join(d.containers.Dir(rec.ID), "local-logs", "container.log")
+	}
 	return logger.Info{
 		ContainerID: rec.ID, ContainerName: trimName(rec.Name), ContainerImageID: rec.ImageID,
-		ContainerImageName: rec.Config.Image, Path: rec.LogPath, Options: rec.HostConfig.LogConfig.Config,
+		ContainerImageName: rec.Config.Image, Path: path, Options: rec.HostConfig.LogConfig.Config,
 		Labels: rec.Config.Labels, Env: rec.Config.Env, Created: rec.Created,
 	}
 }
