@@ -71,3 +71,10 @@ func (pl *plumber) StartLocked(cmd *exec.Cmd) (chan runc.Exit, error) {
 	pl.connect(cmd)
 	return pl.ProcessMonitor.StartLocked(cmd)
 }
+
+// Wait implements runc.ProcessMonitor.
+func (pl *plumber) Wait(cmd *exec.Cmd, exits chan runc.Exit) (int, error) {
+	// The reaper has taken the exit from under the command, which then keeps its pidfd until the garbage is collected.
+	defer func() { _ = cmd.Process.Release() }()
+	return pl.ProcessMonitor.Wait(cmd, exits)
+}
