@@ -180,13 +180,15 @@ func (e *env) readFile(ref, name string) string {
 	assert.NilError(e.t, err)
 	img, err := e.Resolve(ctx, ref)
 	assert.NilError(e.t, err)
+	defer func() {
+		assert.NilError(e.t, e.layers.Release(ctx, "reader"))
+		assert.NilError(e.t, e.layers.DropLease(ctx, "reader"))
+	}()
 	assert.NilError(e.t, e.layers.Create(ctx, "reader", img.ChainID))
 	path, err := e.layers.Mount(ctx, "reader")
 	assert.NilError(e.t, err)
 	b, err := os.ReadFile(filepath.Join(path, name))
 	assert.NilError(e.t, err)
-	assert.NilError(e.t, e.layers.Release(ctx, "reader"))
-	assert.NilError(e.t, e.layers.DropLease(ctx, "reader"))
 	return string(b)
 }
 
