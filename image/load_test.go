@@ -275,6 +275,26 @@ func TestBadArchives(t *testing.T) {
 	}
 }
 
+// endless repeats a part of an archive for ever.
+type endless struct {
+	part []byte
+	at   int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	n := copy(b, e.part[e.at:])
+	e.at = (e.at + n) % len(e.part)
+	return n, nil
+}
+
+func TestEndlessArchive(t *testing.T) {
+	e := setup(t)
+	part := testimage.Layer(t, testimage.File{Name: "some/VERSION", Body: "1.0"})[:1024]
+	err := e.Load(t.Context(), &endless{part: part}, func(string) {})
+	assert.ErrorContains(t, err, "more than 100000 files")
+	assert.Equal(t, len(e.stored()), 0)
+}
+
 func TestAFailedLoadSparesWhatWasThere(t *testing.T) {
 	e := setup(t)
 	a, b := small(t, "a", "a"), small(t, "b", "b")

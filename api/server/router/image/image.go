@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/api/server/httputil"
@@ -114,11 +116,11 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	case src != "-":
 		return errdefs.NotImplementedf("importing from a URL is not built into Berth yet: download %s and import the file", src)
 	}
-	o := imagetypes.ImportOptions{Ref: q.Get("repo"), Message: q.Get("message"), Changes: q["changes"]}
-	if tag := q.Get("tag"); tag != "" && o.Ref != "" {
-		o.Ref += ":" + tag
-	}
+	o := imagetypes.ImportOptions{Message: q.Get("message"), Changes: q["changes"]}
 	var err error
+	if o.Ref, err = withTag(q.Get("repo"), q.Get("tag")); err != nil {
+		return err
+	}
 	if o.Platform, err = platform(q.Get("platform")); err != nil {
 		return err
 	}
@@ -129,6 +131,27 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	return httputil.EncodeJSON(w, record{Status: id})
+}
+
+// withTag joins the two halves that a name comes in. A tag, which may be a digest too, counts more than one that repo has
+// already.
+func withTag(repo, tag string) (string, error) {
+	if repo == "" || tag == "" {
+		return repo, nil
+	}
+	name, err := reference.ParseNormalizedNamed(repo)
+	if err != nil {
+		return "", errdefs.InvalidParameter(err)
+	}
+	name = reference.TrimNamed(name)
+	if dgst, err := digest.Parse(tag); err == nil {
+		return reference.FamiliarName(name) + "@" + dgst.String(), nil
+	}
+	tagged, err := reference.WithTag(name, tag)
+	if err != nil {
+		return "", errdefs.InvalidParameter(err)
+	}
+	return reference.FamiliarString(tagged), nil
 }
 
 func platform(s string) (*ocispec.Platform, error) {
@@ -147,10 +170,11 @@ func (rt *router) tag(w http.ResponseWriter, r *http.Request) error {
 	if repo == "" {
 		return errdefs.InvalidParameterf("the query needs the repository (repo) that the image is to be in")
 	}
-	if tag != "" {
-		repo += ":" + tag
+	dst, err := withTag(repo, tag)
+	if err != nil {
+		return err
 	}
-	if err := rt.backend.Tag(r.Context(), r.PathValue("name"), repo); err != nil {
+	if err := rt.backend.Tag(r.Context(), r.PathValue("name"), dst); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusCreated)
