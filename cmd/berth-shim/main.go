@@ -1,5 +1,5 @@
-// Command berth-shim holds one container for berthd: it runs the OCI runtime, waits for the container's processes, writes
-// the log and serves attach. It outlives the daemon that started it.
+// Command berth-shim holds one container for berthd: it runs the OCI runtime, waits for the container's processes,
+// writes the log and serves attach. It outlives the daemon that started it.
 package main
 
 import (

@@ -9,7 +9,8 @@ import (
 	"github.com/containerd/containerd/v2/core/events"
 )
 
-// keptEvents is how many past events a shim remembers. A container that is killed again and again makes no more than that.
+// keptEvents is how many past events a shim remembers. A container that is killed again and again makes no more than
+// that.
 const keptEvents = 64
 
 // history keeps what happened to the container, so that a daemon that was away learns of it. It takes the place of the

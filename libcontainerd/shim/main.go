@@ -24,8 +24,8 @@ import (
 // container ends with it. The runtime gives the container its own score.
 const oomScore = -998
 
-// Main runs a shim until it is told to shut down. It serves the listeners that it was started with, in the directory that
-// it was started in, and has the process for itself: signals, children, limits.
+// Main runs a shim until it is told to shut down. It serves the listeners that it was started with, in the directory
+// that it was started in, and has the process for itself: signals, children, limits.
 func Main(ctx context.Context) error {
 	tasks, err := listener(taskFD)
 	if err != nil {

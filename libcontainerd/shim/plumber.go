@@ -12,8 +12,9 @@ import (
 )
 
 // plumber starts the runtime's commands, as go-runc's monitor. A command that creates a process gets the pipes of that
-// process as its standard streams. So bytes go from the container to the shim without a copier and a second pipe between
-// them, input ends exactly where an attacher ended it, and a grandchild that keeps a stream may go on writing to it.
+// process as its standard streams. So bytes go from the container to the shim without a copier and a second pipe
+// between them, input ends exactly where an attacher ended it, and a grandchild that keeps a stream may go on writing
+// to it.
 type plumber struct {
 	runc.ProcessMonitor
 

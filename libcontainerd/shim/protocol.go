@@ -8,10 +8,10 @@ import (
 	"github.com/berthd/berth/daemon/logger"
 )
 
-// Version is what a daemon may say to a shim of this release; the shim writes it to VersionFile. A shim lives as long as
-// its container, so a daemon meets shims of every release since then. Therefore what a daemon says only grows: calls,
-// fields and frames are added, never changed or taken away, a daemon uses an addition only with a shim whose version has
-// it, and a shim ignores what it does not know.
+// Version is what a daemon may say to a shim of this release; the shim writes it to VersionFile. A shim lives as long
+// as its container, so a daemon meets shims of every release since then. Therefore what a daemon says only grows:
+// calls, fields and frames are added, never changed or taken away, a daemon uses an addition only with a shim whose
+// version has it, and a shim ignores what it does not know.
 const Version = 1
 
 // Files in a shim's directory, which is also its working directory.
@@ -34,15 +34,15 @@ const (
 // is <runtime root>/<Namespace>/<container id>.
 const Namespace = "berth"
 
-// StdinPipe as the Stdin of a Create or Exec request asks for a standard input that attachers write to. Empty means none.
-// Stdout and Stderr of requests are ignored: both are always drained.
+// StdinPipe as the Stdin of a Create or Exec request asks for a standard input that attachers write to. Empty means
+// none. Stdout and Stderr of requests are ignored: both are always drained.
 const StdinPipe = "pipe"
 
 // LogConfigFile is the file in the bundle that holds the container's LogConfig. Without it nothing is logged.
 const LogConfigFile = "logger.json"
 
-// LogConfig says where the container's output is logged: a name that package drivers knows, and what the driver wants to
-// know.
+// LogConfig says where the container's output is logged: a name that package drivers knows, and what the driver wants
+// to know.
 type LogConfig struct {
 	Driver string
 	Info   logger.Info
@@ -56,9 +56,9 @@ const (
 
 // Header is the first line that a client of AttachSocket sends, as JSON. The shim answers with a Reply.
 //
-// After an attach, the shim sends what a Docker client expects: with a terminal the bytes as they are, otherwise stdcopy
-// frames (stream 1 or 2, three zero bytes, big-endian length, payload). When the process has no more output and the
-// client has got all of it, the shim shuts its side down.
+// After an attach, the shim sends what a Docker client expects: with a terminal the bytes as they are, otherwise
+// stdcopy frames (stream 1 or 2, three zero bytes, big-endian length, payload). When the process has no more output and
+// the client has got all of it, the shim shuts its side down.
 //
 // The client sends frames: a type (FrameStdin, FrameCloseStdin), a big-endian length of four bytes, and the payload. It
 // keeps its side open as long as it wants output: an end there means that it has gone.

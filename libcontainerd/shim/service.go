@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	// drainWait is how long after its exit a process is waited for because of its output: a grandchild may hold the pipe.
+	// drainWait is how long after its exit a process is waited for because of its output: a grandchild may hold the
+	// pipe.
 	drainWait = 300 * time.Millisecond
 	// endWait bounds how long Delete waits for output that the task service has let go of.
 	endWait = 5 * time.Second
@@ -197,8 +198,8 @@ func (s *service) Wait(ctx context.Context, r *taskapi.WaitRequest) (*taskapi.Wa
 	return resp, nil
 }
 
-// lookForOOM asks the cgroup of a container that was killed whether memory ran out. The kernel's notice of that may come
-// later than the exit, but whoever hears of the exit wants to know.
+// lookForOOM asks the cgroup of a container that was killed whether memory ran out. The kernel's notice of that may
+// come later than the exit, but whoever hears of the exit wants to know.
 func (s *service) lookForOOM(ctx context.Context, id string) {
 	resp, err := s.Stats(ctx, &taskapi.StatsRequest{ID: id})
 	if err != nil {
@@ -271,8 +272,8 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 	return resp, nil
 }
 
-// closeConsole closes the console of a process that has ended. The task service would leave it open, once for every exec;
-// it closes it when its input ends.
+// closeConsole closes the console of a process that has ended. The task service would leave it open, once for every
+// exec; it closes it when its input ends.
 func (s *service) closeConsole(ctx context.Context, r *taskapi.DeleteRequest) error {
 	_, err := s.CloseIO(ctx, &taskapi.CloseIORequest{ID: r.ID, ExecID: r.ExecID, Stdin: true})
 	return err

@@ -106,34 +106,36 @@ func (i impatient) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// api is what a shim serves.
+type api = taskapi.TTRPCTaskService
+
 // call asks the shim something. It returns when there is an answer, or when ctx ends, whatever the shim does.
-func call[T any](ctx context.Context, c *conn, fn func(context.Context, taskapi.TTRPCTaskService) (T, error)) (T, error) {
+func call[Q, A any](ctx context.Context, c *conn, method func(api, context.Context, *Q) (*A, error), q *Q) (*A, error) {
 	type result struct {
-		v   T
+		a   *A
 		err error
 	}
-	var none T
 	if err := ctx.Err(); err != nil {
-		return none, err
+		return nil, err
 	}
 	cl, err := c.connect(ctx)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	answer := make(chan result, 1)
 	// Ends with the answer, with ctx, or after writeTimeout.
 	go func() {
-		v, err := fn(ctx, taskapi.NewTTRPCTaskClient(cl))
-		answer <- result{v, err}
+		a, err := method(taskapi.NewTTRPCTaskClient(cl), ctx, q)
+		answer <- result{a, err}
 	}()
 	select {
 	case r := <-answer:
 		if r.err != nil {
-			return none, c.explain(ctx, r.err)
+			return nil, c.explain(ctx, r.err)
 		}
-		return r.v, nil
+		return r.a, nil
 	case <-ctx.Done():
-		return none, silent(ctx.Err())
+		return nil, silent(ctx.Err())
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 // errdefs.NotFound.
 var ErrGone = errdefs.NotFound(errors.New("the container's shim is gone"))
 
-// openDir opens a directory so that short paths lead to its sockets: a socket's path has no more than 107 bytes, which a
-// long exec-root exceeds.
+// openDir opens a directory so that short paths lead to its sockets: a socket's path has no more than 107 bytes, which
+// a long exec-root exceeds.
 func openDir(dir string) (_ *os.File, short string, err error) {
 	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -67,8 +67,8 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 	return conn.(*net.UnixConn), nil
 }
 
-// find takes hold of the process of the shim whose directory dir is; nil if there is none. A process that has got the pid
-// of a dead shim is told by its working directory.
+// find takes hold of the process of the shim whose directory dir is; nil if there is none. A process that has got the
+// pid of a dead shim is told by its working directory.
 func find(dir string) (_ *pidfd.Process, pid int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, shim.PidFile))
 	if errors.Is(err, fs.ErrNotExist) {

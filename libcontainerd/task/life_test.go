@@ -157,6 +157,10 @@ func TestStoppedShim(t *testing.T) {
 	gone(t, task.Pid())
 }
 
+func reapRequest(r CreateRequest) ReapRequest {
+	return ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime}
+}
+
 func TestReap(t *testing.T) {
 	hostPid := func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] }
 	for name, change := range map[string]func(*specs.Spec){"own pid namespace": nil, "host pid namespace": hostPid} {
@@ -178,9 +182,7 @@ func TestReap(t *testing.T) {
 			_, err = b.svc.Load(b.ctx, task.ShimID(), r.ContainerID)
 			assert.Check(t, errors.Is(err, ErrGone), "%v", err)
 			for range 2 {
-				assert.NilError(t, b.svc.Reap(b.ctx, task.ShimID(), ReapRequest{
-					ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime,
-				}))
+				assert.NilError(t, b.svc.Reap(b.ctx, task.ShimID(), reapRequest(r)))
 			}
 			for _, pid := range pids {
 				assert.Check(t, !alive(pid))
@@ -199,7 +201,7 @@ func TestReapOfEnded(t *testing.T) {
 	s := b.attach(&task.Process, output)
 	assert.NilError(t, task.Start(b.ctx))
 	assert.Equal(t, b.wait(task), uint32(0))
-	assert.NilError(t, b.svc.Reap(b.ctx, task.ShimID(), ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime}))
+	assert.NilError(t, b.svc.Reap(b.ctx, task.ShimID(), reapRequest(r)))
 	assert.Equal(t, string(unframe(t, s)), string(want))
 }
 
@@ -285,7 +287,7 @@ func TestDaemonDiesInCreate(t *testing.T) {
 				return poll.Success()
 			})
 		}
-		assert.NilError(t, b.svc.Reap(b.ctx, sh.ID(), ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime}))
+		assert.NilError(t, b.svc.Reap(b.ctx, sh.ID(), reapRequest(r)))
 	}
 }
 

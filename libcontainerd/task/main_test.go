@@ -136,7 +136,7 @@ func (b *bench) bundle(change func(*specs.Spec), args ...string) CreateRequest {
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}},
-			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"ptmxmode=0666"}},
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: cgroupOf(id),

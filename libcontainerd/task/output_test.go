@@ -60,7 +60,8 @@ func TestMuchOutput(t *testing.T) {
 	// Faster than decoding it.
 	got := bufio.NewScanner(log)
 	for line := range bytes.Lines(want) {
-		assert.Assert(t, got.Scan() && bytes.HasPrefix(got.Bytes(), append([]byte(`{"log":"`), line[:1023]...)), "%s", got.Bytes())
+		assert.Assert(t, got.Scan())
+		assert.Assert(t, bytes.HasPrefix(got.Bytes(), append([]byte(`{"log":"`), line[:1023]...)), "%s", got.Bytes())
 	}
 	assert.Check(t, !got.Scan())
 }

@@ -29,9 +29,9 @@ const reconnectDelay = 50 * time.Millisecond
 // Process is the main process of a container, or an exec in it. All methods may be called concurrently, and return when
 // ctx ends although the shim does not answer: then nothing is known about the call.
 //
-// Errors: *RuntimeError is what the runtime said; errdefs.NotFound means that the process is unknown or has ended already,
-// and ErrGone that the shim has died; errdefs.Conflict that the process is in a state in which this is impossible;
-// errdefs.Unavailable that the connection broke, or the Service was closed.
+// Errors: *RuntimeError is what the runtime said; errdefs.NotFound means that the process is unknown or has ended
+// already, and ErrGone that the shim has died; errdefs.Conflict that the process is in a state in which this is
+// impossible; errdefs.Unavailable that the connection broke, or the Service was closed.
 type Process struct {
 	conn      *conn
 	container string
@@ -47,14 +47,13 @@ func (p *Process) ID() string {
 	return p.exec
 }
 
-// Pid is the process's id as the host sees it; 0 if it was never started, or, for an exec, started by an earlier daemon.
+// Pid is the process's id as the host sees it; 0 if it was never started, or, for an exec, started by an earlier
+// daemon.
 func (p *Process) Pid() int { return int(p.pid.Load()) }
 
 // Start runs the process.
 func (p *Process) Start(ctx context.Context) error {
-	resp, err := call(ctx, p.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.StartResponse, error) {
-		return t.Start(ctx, &taskapi.StartRequest{ID: p.container, ExecID: p.exec})
-	})
+	resp, err := call(ctx, p.conn, api.Start, &taskapi.StartRequest{ID: p.container, ExecID: p.exec})
 	if err != nil {
 		return err
 	}
@@ -75,9 +74,7 @@ const (
 
 // Status asks for the state of the process.
 func (p *Process) Status(ctx context.Context) (Status, error) {
-	resp, err := call(ctx, p.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.StateResponse, error) {
-		return t.State(ctx, &taskapi.StateRequest{ID: p.container, ExecID: p.exec})
-	})
+	resp, err := call(ctx, p.conn, api.State, &taskapi.StateRequest{ID: p.container, ExecID: p.exec})
 	if err != nil {
 		return "", err
 	}
@@ -102,13 +99,11 @@ type Exit struct {
 	OOM bool
 }
 
-// Wait waits for the end of the process and of its output, but for the output no longer than 300 ms. It may be called any
-// number of times until Delete. A connection that breaks is made anew; the error is ErrGone when the shim has died.
+// Wait waits for the end of the process and of its output, but for the output no longer than 300 ms. It may be called
+// any number of times until Delete. A connection that breaks is made anew; the error is ErrGone when the shim has died.
 func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	for {
-		resp, err := call(ctx, p.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.WaitResponse, error) {
-			return t.Wait(ctx, &taskapi.WaitRequest{ID: p.container, ExecID: p.exec})
-		})
+		resp, err := call(ctx, p.conn, api.Wait, &taskapi.WaitRequest{ID: p.container, ExecID: p.exec})
 		if err == nil {
 			return p.exit(ctx, resp), nil
 		}
@@ -134,33 +129,30 @@ func (p *Process) exit(ctx context.Context, r *taskapi.WaitResponse) Exit {
 
 // Kill sends a signal to the process, or to all processes of the container.
 func (p *Process) Kill(ctx context.Context, sig syscall.Signal, all bool) error {
-	return p.do(ctx, func(ctx context.Context, t taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return t.Kill(ctx, &taskapi.KillRequest{ID: p.container, ExecID: p.exec, Signal: uint32(sig), All: all})
+	return do(ctx, p.conn, api.Kill, &taskapi.KillRequest{
+		ID: p.container, ExecID: p.exec, Signal: uint32(sig), All: all,
 	})
 }
 
 // Resize sets the size of the process's terminal, in characters. Before Start, and without a terminal, it does nothing.
 func (p *Process) Resize(ctx context.Context, width, height uint16) error {
-	return p.do(ctx, func(ctx context.Context, t taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return t.ResizePty(ctx, &taskapi.ResizePtyRequest{
-			ID: p.container, ExecID: p.exec, Width: uint32(width), Height: uint32(height),
-		})
+	return do(ctx, p.conn, api.ResizePty, &taskapi.ResizePtyRequest{
+		ID: p.container, ExecID: p.exec, Width: uint32(width), Height: uint32(height),
 	})
 }
 
-// Delete forgets a process that has ended, or was never started, and its exit code. Attachers get the rest of its output,
-// but not what a grandchild writes later.
+// Delete forgets a process that has ended, or was never started, and its exit code. Attachers get the rest of its
+// output, but not what a grandchild writes later.
 func (p *Process) Delete(ctx context.Context) error {
-	_, err := call(ctx, p.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.DeleteResponse, error) {
-		return t.Delete(ctx, &taskapi.DeleteRequest{ID: p.container, ExecID: p.exec})
-	})
+	_, err := call(ctx, p.conn, api.Delete, &taskapi.DeleteRequest{ID: p.container, ExecID: p.exec})
 	return err
 }
 
-func (p *Process) do(
-	ctx context.Context, fn func(context.Context, taskapi.TTRPCTaskService) (*emptypb.Empty, error),
+// do is call for what has an empty answer.
+func do[Q any](
+	ctx context.Context, c *conn, method func(api, context.Context, *Q) (*emptypb.Empty, error), q *Q,
 ) error {
-	_, err := call(ctx, p.conn, fn)
+	_, err := call(ctx, c, method, q)
 	return err
 }
 
@@ -186,9 +178,7 @@ func (t *Task) Delete(ctx context.Context) error {
 	if err := t.Process.Delete(ctx); err != nil {
 		return err
 	}
-	err := t.do(ctx, func(ctx context.Context, s taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return s.Shutdown(ctx, &taskapi.ShutdownRequest{ID: t.container})
-	})
+	err := do(ctx, t.conn, api.Shutdown, &taskapi.ShutdownRequest{ID: t.container})
 	// The shim may end before its answer is out.
 	if err != nil && !errors.Is(err, errLost) && !errors.Is(err, ErrGone) {
 		return err
@@ -203,8 +193,8 @@ type ExecRequest struct {
 	Stdin    bool // whether attachers can write to it; otherwise it reads from /dev/null
 }
 
-// Exec adds a process to the container; Start runs it. Its output goes to those who are attached, and is discarded while
-// nobody is.
+// Exec adds a process to the container; Start runs it. Its output goes to those who are attached, and is discarded
+// while nobody is.
 func (t *Task) Exec(ctx context.Context, id string, r ExecRequest) (*Process, error) {
 	spec, err := jsonAny("Process", r.Process)
 	if err != nil {
@@ -214,31 +204,27 @@ func (t *Task) Exec(ctx context.Context, id string, r ExecRequest) (*Process, er
 	if r.Stdin {
 		req.Stdin = shim.StdinPipe
 	}
-	err = t.do(ctx, func(ctx context.Context, s taskapi.TTRPCTaskService) (*emptypb.Empty, error) { return s.Exec(ctx, req) })
+	err = do(ctx, t.conn, api.Exec, req)
 	if err != nil {
 		return nil, err
 	}
 	return t.Execed(id), nil
 }
 
-// Execed returns an exec that was added before, perhaps by an earlier daemon. Nothing is asked: the shim answers the first
-// call with errdefs.NotFound if there is none.
+// Execed returns an exec that was added before, perhaps by an earlier daemon. Nothing is asked: the shim answers the
+// first call with errdefs.NotFound if there is none.
 func (t *Task) Execed(id string) *Process {
 	return &Process{conn: t.conn, container: t.container, exec: id}
 }
 
 // Pause freezes all processes of the container.
 func (t *Task) Pause(ctx context.Context) error {
-	return t.do(ctx, func(ctx context.Context, s taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return s.Pause(ctx, &taskapi.PauseRequest{ID: t.container})
-	})
+	return do(ctx, t.conn, api.Pause, &taskapi.PauseRequest{ID: t.container})
 }
 
 // Resume undoes Pause.
 func (t *Task) Resume(ctx context.Context) error {
-	return t.do(ctx, func(ctx context.Context, s taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return s.Resume(ctx, &taskapi.ResumeRequest{ID: t.container})
-	})
+	return do(ctx, t.conn, api.Resume, &taskapi.ResumeRequest{ID: t.container})
 }
 
 // Update changes the limits of the container; what r leaves out stays.
@@ -247,16 +233,12 @@ func (t *Task) Update(ctx context.Context, r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	return t.do(ctx, func(ctx context.Context, s taskapi.TTRPCTaskService) (*emptypb.Empty, error) {
-		return s.Update(ctx, &taskapi.UpdateTaskRequest{ID: t.container, Resources: res})
-	})
+	return do(ctx, t.conn, api.Update, &taskapi.UpdateTaskRequest{ID: t.container, Resources: res})
 }
 
 // Stats returns what the container uses: *Metrics of containerd's cgroup1/stats, or of cgroup2/stats.
 func (t *Task) Stats(ctx context.Context) (any, error) {
-	resp, err := call(ctx, t.conn, func(ctx context.Context, s taskapi.TTRPCTaskService) (*taskapi.StatsResponse, error) {
-		return s.Stats(ctx, &taskapi.StatsRequest{ID: t.container})
-	})
+	resp, err := call(ctx, t.conn, api.Stats, &taskapi.StatsRequest{ID: t.container})
 	if err != nil {
 		return nil, err
 	}
@@ -265,9 +247,7 @@ func (t *Task) Stats(ctx context.Context) (any, error) {
 
 // Pids returns the ids of all processes of the container as the host sees them.
 func (t *Task) Pids(ctx context.Context) ([]int, error) {
-	resp, err := call(ctx, t.conn, func(ctx context.Context, s taskapi.TTRPCTaskService) (*taskapi.PidsResponse, error) {
-		return s.Pids(ctx, &taskapi.PidsRequest{ID: t.container})
-	})
+	resp, err := call(ctx, t.conn, api.Pids, &taskapi.PidsRequest{ID: t.container})
 	if err != nil {
 		return nil, err
 	}

@@ -32,17 +32,15 @@ const (
 	pollInterval = 5 * time.Millisecond
 )
 
-// Load reconnects to a container that an earlier daemon has created. ErrGone means that its shim has died: see Reap. Another
-// errdefs.NotFound means that the shim does not have this container; it is for Reap as well. A shim that says nothing until
-// ctx ends is not dead: the error is ctx's.
+// Load reconnects to a container that an earlier daemon has created. ErrGone means that its shim has died: see Reap.
+// Another errdefs.NotFound means that the shim does not have this container; it is for Reap as well. A shim that says
+// nothing until ctx ends is not dead: the error is ctx's.
 func (s *Service) Load(ctx context.Context, shimID, containerID string) (*Task, error) {
 	c, err := s.conn(shimID)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := call(ctx, c, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.ConnectResponse, error) {
-		return t.Connect(ctx, &taskapi.ConnectRequest{ID: containerID})
-	})
+	resp, err := call(ctx, c, api.Connect, &taskapi.ConnectRequest{ID: containerID})
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", containerID, err)
 	}
@@ -59,9 +57,10 @@ type ReapRequest struct {
 	Runtime     Runtime // as in the CreateRequest
 }
 
-// Reap ends a shim and its container for good, whatever state they are in: it may be dead, stopped, running, or have nothing,
-// and Reap may have been cut off before. A container that has ended is deleted through its shim, so that attachers get the
-// rest of its output; all others are killed, the shim first. Then nothing is left but the bundle, the mounts and the log.
+// Reap ends a shim and its container for good, whatever state they are in: it may be dead, stopped, running, or have
+// nothing, and Reap may have been cut off before. A container that has ended is deleted through its shim, so that
+// attachers get the rest of its output; all others are killed, the shim first. Then nothing is left but the bundle, the
+// mounts and the log.
 func (s *Service) Reap(ctx context.Context, shimID string, r ReapRequest) error {
 	dir, err := s.dir(shimID)
 	if err != nil {
@@ -128,7 +127,8 @@ func readContainer(dir string) (r ReapRequest, err error) {
 	return r, nil
 }
 
-// killShim kills the shim, and the runtime commands that it runs, which are in its process group, and waits for its end.
+// killShim kills the shim, and the runtime commands that it runs, which are in its process group, and waits for its
+// end.
 func killShim(ctx context.Context, dir string) error {
 	p, pid, err := find(dir)
 	if err != nil || p == nil {
@@ -170,8 +170,8 @@ func deleteContainer(ctx context.Context, r *ReapRequest) error {
 	return fmt.Errorf("%s delete: %w: %s", bin, err, bytes.TrimSpace(out.Bytes()))
 }
 
-// killCgroup kills all processes in the container's cgroup and waits for their end: the runtime does not know all of them
-// if it was killed while it created the container.
+// killCgroup kills all processes in the container's cgroup and waits for their end: the runtime does not know all of
+// them if it was killed while it created the container.
 func killCgroup(ctx context.Context, bundle string) error {
 	path, err := cgroupPath(bundle)
 	if err != nil || path == "" {
@@ -217,10 +217,11 @@ func killIn(path string) (int, error) {
 		return 0, cg.Delete()
 	}
 	// A frozen process dies when it is thawed.
-	if err := cg.Thaw(); err != nil && !errors.Is(err, cgroup1.ErrFreezerNotSupported) && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+	err = cg.Thaw()
+	if errors.Is(err, cgroup1.ErrFreezerNotSupported) || errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return len(pids), nil
+	return len(pids), err
 }
 
 func killInV2(path string) (int, error) {
@@ -241,7 +242,8 @@ func killInV2(path string) (int, error) {
 	return len(pids), cg.Kill()
 }
 
-// cgroupPath returns the cgroup of a bundle's container below the cgroup file system; empty if there is none to know of.
+// cgroupPath returns the cgroup of a bundle's container below the cgroup file system; empty if there is none to know
+// of.
 func cgroupPath(bundle string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,8 +8,8 @@
 //	Task.Wait         it has ended; the exit code stays until Delete
 //	Task.Delete       container and shim are gone, and the shim's directory
 //
-// After a restart of the daemon Service.Load gives the Task again. A shim that has died, or that no record names, is ended
-// by Service.Reap.
+// After a restart of the daemon Service.Load gives the Task again. A shim that has died, or that no record names, is
+// ended by Service.Reap.
 package task
 
 import (
@@ -35,8 +35,8 @@ type Options struct {
 	Debug bool
 }
 
-// Service starts shims and finds those that run. Several in one process, each with a Root of its own, do not disturb each
-// other.
+// Service starts shims and finds those that run. Several in one process, each with a Root of its own, do not disturb
+// each other.
 type Service struct {
 	opts    Options
 	waiting chan *Shim
@@ -98,8 +98,8 @@ func (s *Service) keep(ctx context.Context) {
 	}
 }
 
-// Close ends the waiting shims and all connections. Containers go on running. A shim that was acquired and has no container
-// yet is its taker's to release.
+// Close ends the waiting shims and all connections. Containers go on running. A shim that was acquired and has no
+// container yet is its taker's to release.
 func (s *Service) Close(ctx context.Context) error {
 	s.stop()
 	s.mu.Lock()
@@ -143,8 +143,8 @@ func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
 	}
 }
 
-// Shims returns the ids of the shims that an earlier daemon has left, alive or dead. Those that no record names are to be
-// ended by Reap.
+// Shims returns the ids of the shims that an earlier daemon has left, alive or dead. Those that no record names are to
+// be ended by Reap.
 func (s *Service) Shims() ([]string, error) {
 	entries, err := os.ReadDir(s.opts.Root)
 	if err != nil {

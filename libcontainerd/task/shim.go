@@ -58,9 +58,7 @@ func (s *Service) start(ctx context.Context) (_ *Shim, err error) {
 	if err := sh.spawn(); err != nil {
 		return nil, err
 	}
-	_, err = call(ctx, sh.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.ConnectResponse, error) {
-		return t.Connect(ctx, &taskapi.ConnectRequest{})
-	})
+	_, err = call(ctx, sh.conn, api.Connect, &taskapi.ConnectRequest{})
 	if err != nil {
 		return nil, sh.lastWords(err)
 	}
@@ -174,8 +172,9 @@ type Log = shim.LogConfig
 // CreateRequest describes the container to create.
 type CreateRequest struct {
 	ContainerID string
-	// Bundle is the absolute path of a directory with a config.json. Its root.path is absolute, and mounted by the caller.
-	// It should set process.oomScoreAdj: without it the container gets the shim's, which is nearly never killed.
+	// Bundle is the absolute path of a directory with a config.json. Its root.path is absolute, and mounted by the
+	// caller. It should set process.oomScoreAdj: without it the container gets the shim's, which is nearly never
+	// killed.
 	Bundle   string
 	Runtime  Runtime
 	Terminal bool // as in config.json
@@ -183,9 +182,9 @@ type CreateRequest struct {
 	Log      Log
 }
 
-// Create has the runtime create the container; its process does not run yet. Attachers that come before Task.Start get the
-// first byte. What the runtime says on failure is a *RuntimeError. After an error, and when ctx has ended before the
-// answer, the shim is to be given to Release.
+// Create has the runtime create the container; its process does not run yet. Attachers that come before Task.Start get
+// the first byte. What the runtime says on failure is a *RuntimeError. After an error, and when ctx has ended before
+// the answer, the shim is to be given to Release.
 func (sh *Shim) Create(ctx context.Context, r CreateRequest) (*Task, error) {
 	if r.Runtime.Root == "" {
 		r.Runtime.Root = sh.svc.runtimeRoot()
@@ -204,9 +203,7 @@ func (sh *Shim) Create(ctx context.Context, r CreateRequest) (*Task, error) {
 		}
 	}
 	sh.tried = &tried
-	resp, err := call(ctx, sh.conn, func(ctx context.Context, t taskapi.TTRPCTaskService) (*taskapi.CreateTaskResponse, error) {
-		return t.Create(ctx, req)
-	})
+	resp, err := call(ctx, sh.conn, api.Create, req)
 	if err != nil {
 		if errors.Is(err, ErrGone) || errors.Is(err, errLost) {
 			err = sh.lastWords(err)

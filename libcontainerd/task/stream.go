@@ -30,9 +30,9 @@ type Stream struct {
 	mu sync.Mutex // keeps frames whole
 }
 
-// Attach connects to the streams of a process, from now on: what it wrote before is in the log. An attacher that does not
-// read slows the process once 1 MiB waits for it. After the end of the output the Stream is at its end at once. ctx only
-// bounds the connecting.
+// Attach connects to the streams of a process, from now on: what it wrote before is in the log. An attacher that does
+// not read slows the process once 1 MiB waits for it. After the end of the output the Stream is at its end at once. ctx
+// only bounds the connecting.
 func (p *Process) Attach(ctx context.Context, o AttachOptions) (*Stream, error) {
 	h := shim.Header{Exec: p.exec, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr}
 	conn, r, err := p.conn.greet(ctx, h)
@@ -42,8 +42,8 @@ func (p *Process) Attach(ctx context.Context, o AttachOptions) (*Stream, error) 
 	return &Stream{conn: conn, r: r}, nil
 }
 
-// Read gives what a Docker client expects: with a terminal the bytes as they are, otherwise stdcopy frames. io.EOF comes
-// when the process has no more output, or the shim has died.
+// Read gives what a Docker client expects: with a terminal the bytes as they are, otherwise stdcopy frames. io.EOF
+// comes when the process has no more output, or the shim has died.
 func (s *Stream) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
 	return n, streamEnd(err)
@@ -96,8 +96,8 @@ type Event = shim.Event
 // EventOOM is the Kind of an Event: see there.
 const EventOOM = shim.EventOOM
 
-// Events calls fn for what happened to the container since it was created, also while no daemon ran, and for what happens,
-// until ctx ends or the shim does; the latter is no error.
+// Events calls fn for what happened to the container since it was created, also while no daemon ran, and for what
+// happens, until ctx ends or the shim does; the latter is no error.
 func (t *Task) Events(ctx context.Context, fn func(Event)) error { return t.events(ctx, true, fn) }
 
 func (p *Process) events(ctx context.Context, follow bool, fn func(Event)) error {
@@ -123,8 +123,8 @@ func (p *Process) events(ctx context.Context, follow bool, fn func(Event)) error
 	}
 }
 
-// interrupt makes what waits for conn fail when ctx ends, until the returned function is called. That reports whether it
-// came in time.
+// interrupt makes what waits for conn fail when ctx ends, until the returned function is called. That reports whether
+// it came in time.
 func interrupt(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }

@@ -54,7 +54,9 @@ func TestCreateFails(t *testing.T) {
 	_, err = sh.Create(b.ctx, b.bundle(nil, "nosuch"))
 	var rerr *RuntimeError
 	assert.Check(t, errors.As(err, &rerr), "%v", err)
-	assert.Check(t, is.Regexp(`^failed to create shim task: OCI runtime create failed: .*"nosuch": executable file not found in \$PATH$`, err.Error()))
+	assert.Check(t, is.Regexp(
+		`^failed to create shim task: OCI runtime create failed: .*"nosuch": executable file not found in \$PATH$`,
+		err.Error()))
 	assert.NilError(t, sh.Release(b.ctx))
 }
 
@@ -103,7 +105,8 @@ func TestStdinOfProcessThatReadsNoMore(t *testing.T) {
 
 func TestTerminal(t *testing.T) {
 	b := newBench(t)
-	r := b.bundle(func(s *specs.Spec) { s.Process.Terminal = true }, "sh", "-c", "tty; read x; stty size; echo got $x >&2")
+	terminal := func(s *specs.Spec) { s.Process.Terminal = true }
+	r := b.bundle(terminal, "sh", "-c", "tty; read x; stty size; echo got $x >&2")
 	r.Stdin = true
 	task := b.create(r)
 	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
@@ -234,7 +237,7 @@ func TestExecsLeaveNoDescriptors(t *testing.T) {
 		for _, terminal := range []bool{false, true} {
 			for _, arg := range []string{"true", "nosuch", ""} {
 				p, err := task.Exec(b.ctx, "e", ExecRequest{
-					Process:  &specs.Process{Args: []string{arg}, Cwd: "/", Env: []string{"PATH=/bin"}, Terminal: terminal},
+					Process:  &specs.Process{Args: []string{arg}, Cwd: "/", Env: []string{"PATH=/bin"}},
 					Terminal: terminal, Stdin: true,
 				})
 				assert.NilError(t, err)
