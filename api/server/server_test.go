@@ -121,7 +121,8 @@ func TestRoutes(t *testing.T) {
 			"please upgrade your client to a newer version\n"},
 		{"GET", "/v1.56/_ping", 400, `{"message":"client version 1.56 is too new. Maximum supported API version is 1.55"}` +
 			"\n"},
-		{"GET", "/v2.0/_ping", 400, `{"message":"client version 2.0 is too new. Maximum supported API version is 1.55"}` + "\n"},
+		{"GET", "/v2.0/_ping", 400, `{"message":"client version 2.0 is too new. Maximum supported API version is 1.55"}` +
+			"\n"},
 
 		{"POST", "/containers/abc/checkpoints", 501, `{"message":"checkpoints are not built into Berth"}` + "\n"},
 		{"POST", "/v1.23/images/a/b/push", 501, "pushing images is not built into Berth\n"},
@@ -152,7 +153,8 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestHeadersTellTheVersion(t *testing.T) {
-	_, ask := serve(t, Options{MinVersion: "1.24", Routes: []httputil.Route{{Method: "GET", Path: "/_ping", Handler: echo}}})
+	_, ask := serve(t, Options{MinVersion: "1.24", Routes: []httputil.Route{
+		{Method: "GET", Path: "/_ping", Handler: echo}}})
 	resp, _ := ask("GET", "/v1.30/_ping")
 	assert.Equal(t, resp.Header.Get("Api-Version"), "1.55")
 	assert.Equal(t, resp.Header.Get("Ostype"), "linux")
@@ -230,10 +232,10 @@ func TestErrorTextsAreThoseOfTheVersion(t *testing.T) {
 		{"GET", "/v1.23/images/a/b/json", "no such image: a/b: No such image: a/b:latest\n"},
 		{"GET", "/v1.24/images/a/b/json", `{"message":"No such image: a/b:latest"}` + "\n"},
 		{"POST", "/v1.23/containers/web/kill", "Cannot kill container: web: Container " + id + " is not running\n"},
-		{"POST", "/v1.51/containers/web/kill", `{"message":"Cannot kill container: web: Container ` + id + ` is not running"}` +
-			"\n"},
-		{"POST", "/v1.52/containers/web/kill", `{"message":"cannot kill container: web: container ` + id + ` is not running"}` +
-			"\n"},
+		{"POST", "/v1.51/containers/web/kill",
+			`{"message":"Cannot kill container: web: Container ` + id + ` is not running"}` + "\n"},
+		{"POST", "/v1.52/containers/web/kill",
+			`{"message":"cannot kill container: web: container ` + id + ` is not running"}` + "\n"},
 	} {
 		_, body := ask(tc.method, tc.path)
 		assert.Equal(t, body, tc.want)

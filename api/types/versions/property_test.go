@@ -58,7 +58,8 @@ func marshal(t *testing.T, v any) []byte {
 // structs are the objects whose keys belong to the API; other objects are maps, or have the same keys in all versions.
 var structs = []string{
 	"", "State", "Config", "HostConfig", "HostConfig.LogConfig", "HostConfig.RestartPolicy", "GraphDriver", "Storage",
-	"Storage.RootFS", "Storage.RootFS.Snapshot", "NetworkSettings", "NetworkSettings.Networks", "NetworkSettings.Networks.n",
+	"Storage.RootFS", "Storage.RootFS.Snapshot", "NetworkSettings", "NetworkSettings.Networks",
+	"NetworkSettings.Networks.n",
 }
 
 // collect gathers the paths of all keys that have no API object below them.
