@@ -16,11 +16,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/containerd/log"
 	"github.com/spf13/pflag"
 
 	"github.com/berthd/berth/api/server"
+	configrouter "github.com/berthd/berth/api/server/router/config"
 	containerrouter "github.com/berthd/berth/api/server/router/container"
 	imagerouter "github.com/berthd/berth/api/server/router/image"
 	networkrouter "github.com/berthd/berth/api/server/router/network"
@@ -29,6 +31,9 @@ import (
 	"github.com/berthd/berth/daemon"
 	"github.com/berthd/berth/daemon/config"
 )
+
+// requestGrace is how long requests may take to end by themselves when an engine closes; then they only stop waiting.
+const requestGrace = 5 * time.Second
 
 // Options say what engine New starts. The zero value is the engine that berthd would be without flags, but without a
 // configuration file.
@@ -86,7 +91,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	srv, err := server.New(server.Options{
 		Version: o.Version, MinVersion: d.Config().MinAPIVersion,
 		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d),
-			volumerouter.Routes(d), systemrouter.Routes(d)),
+			volumerouter.Routes(d), systemrouter.Routes(d), configrouter.Routes(d)),
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
@@ -173,7 +178,9 @@ func (e *Engine) Reload(ctx context.Context) config.Verdict { return e.daemon.Re
 // Close ends the engine: requests first, then containers, unless live-restore leaves them running, then everything
 // else. ctx bounds it.
 func (e *Engine) Close(ctx context.Context) error {
-	err := e.server.Close(ctx)
+	grace, cancel := context.WithTimeout(ctx, requestGrace)
+	defer cancel()
+	err := e.server.Close(grace)
 	e.serving.Wait()
 	return errors.Join(err, e.daemon.Close(ctx))
 }

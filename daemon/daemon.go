@@ -162,8 +162,13 @@ func (d *Daemon) Close(ctx context.Context) error {
 	if !cfg.LiveRestore {
 		d.stopAll(ctx, time.Duration(cfg.ShutdownTimeout)*time.Second)
 	}
+	ctx, cancel := context.WithTimeout(ctx, closeWait)
+	defer cancel()
 	return d.abandon(ctx, nil)
 }
+
+// closeWait is how long the parts of a daemon may take to end, once its containers are stopped.
+const closeWait = 10 * time.Second
 
 // abandon ends the parts that there are, in the reverse order of their start.
 func (d *Daemon) abandon(ctx context.Context, cause error) error {

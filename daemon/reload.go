@@ -79,8 +79,15 @@ func (d *Daemon) Reload(ctx context.Context) config.Verdict {
 	return next.verdict
 }
 
-// DryReload says what a reload would do, and does nothing.
-func (d *Daemon) DryReload(ctx context.Context) config.Verdict {
+// ConfigReload is Reload, or with dryRun only what it would say. A client that leaves does not cut it short.
+func (d *Daemon) ConfigReload(ctx context.Context, dryRun bool) any {
+	if dryRun {
+		return d.dryReload()
+	}
+	return d.Reload(context.WithoutCancel(ctx))
+}
+
+func (d *Daemon) dryReload() config.Verdict {
 	old := d.config.Load()
 	cfg, _, err := d.load()
 	if err == nil {
@@ -109,15 +116,15 @@ func (d *Daemon) prepareReload(ctx context.Context, old *configStore) (*configSt
 	}, nil
 }
 
-// ConfigReport is the configuration as the engine shows it. It holds no secrets.
-type ConfigReport struct {
+// configReport is the configuration as the engine shows it. It holds no secrets.
+type configReport struct {
 	Generation uint64         `json:"generation"`
 	Keys       []config.Entry `json:"keys"`
 	Last       config.Verdict `json:"last-reload"`
 }
 
 // ConfigReport tells the value of every key, where it comes from, and what became of the last reload.
-func (d *Daemon) ConfigReport() ConfigReport {
+func (d *Daemon) ConfigReport() any {
 	s := d.config.Load()
-	return ConfigReport{Generation: s.generation, Keys: config.Entries(s.Config, s.configured, s.origins), Last: s.verdict}
+	return configReport{Generation: s.generation, Keys: config.Entries(s.Config, s.configured, s.origins), Last: s.verdict}
 }

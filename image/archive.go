@@ -165,8 +165,8 @@ func readJSON(hdr *tar.Header, r io.Reader, v any) error {
 	return nil
 }
 
-// bundles returns the images of an archive. An OCI layout counts more than a manifest.json beside it, because it has the
-// images as they were, with the same ids.
+// bundles returns the images of an archive. An OCI layout counts more than a manifest.json beside it, because it has
+// the images as they were, with the same ids.
 func (w *work) bundles(ctx context.Context, a *archive) ([]bundle, error) {
 	switch {
 	case a.layout.Version != "" && a.index != nil:
@@ -243,7 +243,8 @@ func (w *work) dockerBundles(ctx context.Context, a *archive) ([]bundle, error) 
 	return all, nil
 }
 
-// dockerManifest is written as dockerd does it, field by field, so that the same archive gets the same id here and there.
+// dockerManifest is written as dockerd does it, field by field, so that the same archive gets the same id here and
+// there.
 type dockerManifest struct {
 	SchemaVersion int                  `json:"schemaVersion"`
 	MediaType     string               `json:"mediaType"`

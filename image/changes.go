@@ -223,7 +223,8 @@ func healthFlag(h *container.HealthConfig, flag string) (err error) {
 
 type pair struct{ name, value string }
 
-// readPairs reads "a=b c='d e'", or the older "a b c", which sets a to "b c". Quotes and backslashes work as in a shell.
+// readPairs reads "a=b c='d e'", or the older "a b c", which sets a to "b c". Quotes and backslashes work as in a
+// shell.
 func readPairs(args string) ([]pair, error) {
 	words, err := splitWords(args)
 	if err != nil {

@@ -81,8 +81,8 @@ func (s *Service) readDocument(ctx context.Context, desc ocispec.Descriptor, v a
 	return nil
 }
 
-// children returns what an index or a manifest refers to. Other blobs refer to nothing. Of an index, those manifests are
-// left out that are not here: an image need not be here for every platform.
+// children returns what an index or a manifest refers to. Other blobs refer to nothing. Of an index, those manifests
+// are left out that are not here: an image need not be here for every platform.
 func (s *Service) children(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	switch {
 	case images.IsManifestType(desc.MediaType):

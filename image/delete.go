@@ -11,8 +11,9 @@ import (
 )
 
 // Delete takes a name from an image, or all names if ref is its id, and removes the image with its last name. What was
-// done is returned in order. An image that a container uses, or an id with several names, is a Conflict; force overrides
-// it, but an image that a running container uses stays, without a name. What containers need stays until they go.
+// done is returned in order. An image that a container uses, or an id with several names, is a Conflict; force
+// overrides it, but an image that a running container uses stays, without a name. What containers need stays until they
+// go.
 func (s *Service) Delete(ctx context.Context, ref string, force bool) ([]imagetypes.DeleteResponse, error) {
 	ctx = s.engine.Context(ctx)
 	unlock, err := s.lockChange(ctx)

@@ -17,8 +17,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong with
-// the options or the archive is an InvalidParameter and leaves nothing behind.
+// Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong
+// with the options or the archive is an InvalidParameter and leaves nothing behind.
 func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error) {
 	var name reference.Named
 	if o.Ref != "" {

@@ -11,8 +11,8 @@ import (
 	imagetypes "github.com/berthd/berth/api/types/image"
 )
 
-// Inspect tells all about an image. All fields are filled; the API takes away what a version does not have. No image is a
-// NotFound.
+// Inspect tells all about an image. All fields are filled; the API takes away what a version does not have. No image is
+// a NotFound.
 func (s *Service) Inspect(ctx context.Context, ref string) (*imagetypes.InspectResponse, error) {
 	ctx = s.engine.Context(ctx)
 	f, err := s.find(ctx, ref)

@@ -17,8 +17,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// List returns the images that the filters (dangling, label, before, since, until, reference) let through, newest first.
-// An image that cannot be read is listed with what is known of it.
+// List returns the images that the filters (dangling, label, before, since, until, reference) let through, newest
+// first. An image that cannot be read is listed with what is known of it.
 func (s *Service) List(ctx context.Context, args filters.Args) ([]imagetypes.Summary, error) {
 	ctx = s.engine.Context(ctx)
 	keep, err := s.newSieve(ctx, args)

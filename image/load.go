@@ -8,9 +8,9 @@ import (
 	"github.com/distribution/reference"
 )
 
-// Load stores the images of an archive: one of docker save, or an OCI layout in a tar file, plain or compressed. It calls
-// tell with a line, newline included, for each name, and for each image without one. All images are stored, or none.
-// Something wrong with the archive is an InvalidParameter.
+// Load stores the images of an archive: one of docker save, or an OCI layout in a tar file, plain or compressed. It
+// calls tell with a line, newline included, for each name, and for each image without one. All images are stored, or
+// none. Something wrong with the archive is an InvalidParameter.
 func (s *Service) Load(ctx context.Context, in io.Reader, tell func(line string)) (err error) {
 	ctx, w, err := s.begin(s.engine.Context(ctx))
 	if err != nil {

@@ -31,8 +31,8 @@ type Image struct {
 }
 
 // Resolve finds an image by name (the default tag is latest), by name and digest, by id, or by a prefix of the id that
-// fits one image only. If ctx has a lease (layer.Service.Lease gives one), the image's content and layers stay as long as
-// the lease does, whatever happens to the image. No image is a NotFound.
+// fits one image only. If ctx has a lease (layer.Service.Lease gives one), the image's content and layers stay as long
+// as the lease does, whatever happens to the image. No image is a NotFound.
 func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
 	ctx = s.engine.Context(ctx)
 	f, err := s.find(ctx, ref)

@@ -1,5 +1,5 @@
-// Package image keeps the engine's images: names for manifests or indexes in a content store, with their layers unpacked
-// so that a container can be made at once.
+// Package image keeps the engine's images: names for manifests or indexes in a content store, with their layers
+// unpacked so that a container can be made at once.
 package image
 
 import (

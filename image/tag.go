@@ -8,8 +8,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// Tag gives the image src the name dst too, and takes it from the image that had it. No image is a NotFound, a bad name an
-// InvalidParameter.
+// Tag gives the image src the name dst too, and takes it from the image that had it. No image is a NotFound, a bad name
+// an InvalidParameter.
 func (s *Service) Tag(ctx context.Context, src, dst string) error {
 	ctx = s.engine.Context(ctx)
 	name, err := reference.ParseNormalizedNamed(dst)

@@ -33,8 +33,8 @@ const (
 	cleanupWait = time.Minute
 )
 
-// work is a load or an import in progress. What it stores is leased: it stays until end, and after that only if an image
-// refers to it. It is used by one goroutine.
+// work is a load or an import in progress. What it stores is leased: it stays until end, and after that only if an
+// image refers to it. It is used by one goroutine.
 type work struct {
 	*Service
 	lease leases.Lease
@@ -78,8 +78,8 @@ func (s *Service) dropStaleWork(ctx context.Context) error {
 	return nil
 }
 
-// store makes a blob of what fill writes. desc may say what to expect: then bytes that differ are an InvalidParameter, and
-// fill is not called if the blob is here already.
+// store makes a blob of what fill writes. desc may say what to expect: then bytes that differ are an InvalidParameter,
+// and fill is not called if the blob is here already.
 func (w *work) store(ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error) (_ ocispec.Descriptor, err error) {
 	w.blobs++
 	ref := w.lease.ID + "-" + strconv.Itoa(w.blobs)
@@ -140,8 +140,8 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// complete checks that target and all that it refers to is here, ties it together for the garbage collector, and unpacks
-// the variant that this machine uses. An image of which something is missing or wrong is an InvalidParameter.
+// complete checks that target and all that it refers to is here, ties it together for the garbage collector, and
+// unpacks the variant that this machine uses. An image of which something is missing or wrong is an InvalidParameter.
 func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*variant, error) {
 	store := w.engine.Content()
 	err := w.walk(ctx, target, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {

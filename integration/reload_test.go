@@ -184,3 +184,41 @@ func exitCode(err error) int {
 	}
 	return 0
 }
+
+// TestReloadByRequest asks over the API: what would happen, what happened, and what holds now.
+func TestReloadByRequest(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t, harness.NoImage(), harness.Config(harness.M{"labels": []string{"a=1"}}))
+	type verdict struct {
+		Outcome string
+		Changes []struct{ Key, Outcome string }
+	}
+	ask := func(query string) (v verdict) {
+		t.Helper()
+		d.OK("POST", "/berth/config/reload"+query, nil, &v)
+		return v
+	}
+	d.WriteConfig(harness.M{"labels": []string{"b=2"}, "exec-opts": []string{"native.cgroupdriver=cgroupfs"}})
+	would := ask("?dry-run=1")
+	assert.Equal(t, would.Outcome, "needs restart")
+	assert.DeepEqual(t, infoOf(d).Labels, []string{"a=1"})
+	assert.DeepEqual(t, ask(""), would)
+	assert.DeepEqual(t, infoOf(d).Labels, []string{"b=2"})
+	assert.Assert(t, len(would.Changes) == 2 && would.Changes[0].Key == "exec-opts" && would.Changes[1].Outcome == "applied")
+
+	d.WriteConfig(harness.M{"labels": "b=2"})
+	assert.Equal(t, ask("").Outcome, "rejected")
+	var report struct {
+		Generation int
+		Keys       []struct{ Key, Origin string }
+		Last       verdict `json:"last-reload"`
+	}
+	d.OK("GET", "/berth/config", nil, &report)
+	assert.Equal(t, report.Generation, 2)
+	assert.Equal(t, report.Last.Outcome, "rejected")
+	for _, k := range report.Keys {
+		if k.Key == "labels" {
+			assert.Equal(t, k.Origin, "file")
+		}
+	}
+}

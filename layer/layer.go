@@ -53,8 +53,8 @@ func (s *Service) Driver() string { return s.storage.Driver() }
 // Path is where the layer of container id is mounted when it is.
 func (s *Service) Path(id string) string { return filepath.Join(s.root, id) }
 
-// Create makes an empty layer for container id on the snapshot parent, the chain id of an image; empty means on nothing.
-// The container's lease has to exist: see Lease.
+// Create makes an empty layer for container id on the snapshot parent, the chain id of an image; empty means on
+// nothing. The container's lease has to exist: see Lease.
 func (s *Service) Create(ctx context.Context, id, parent string) error {
 	ctx = leases.WithLease(s.storage.Context(ctx), leaseID(id))
 	if _, err := s.storage.Snapshotter().Prepare(ctx, id, parent); err != nil {
@@ -98,7 +98,8 @@ func (s *Service) mount(ctx context.Context, id, target string) error {
 	return nil
 }
 
-// Unmount undoes Mount. If the layer is not mounted, that is success. What is open in it stays usable until it is closed.
+// Unmount undoes Mount. If the layer is not mounted, that is success. What is open in it stays usable until it is
+// closed.
 func (s *Service) Unmount(_ context.Context, id string) error {
 	if err := unmount(s.Path(id)); err != nil {
 		return fmt.Errorf("unmount the layer of container %s: %w", id, err)
@@ -155,8 +156,8 @@ func (s *Service) Metadata(ctx context.Context, id string) (map[string]string, e
 	return data, nil
 }
 
-// Size tells how many bytes the layer of container id takes, alone (rw) and with all that lies below it (rootfs). It walks
-// the layer's files. No layer is a NotFound.
+// Size tells how many bytes the layer of container id takes, alone (rw) and with all that lies below it (rootfs). It
+// walks the layer's files. No layer is a NotFound.
 func (s *Service) Size(ctx context.Context, id string) (rw, rootfs int64, err error) {
 	ctx = s.storage.Context(ctx)
 	own, err := s.storage.Snapshotter().Usage(ctx, id)
@@ -177,8 +178,8 @@ func (s *Service) Size(ctx context.Context, id string) (rw, rootfs int64, err er
 	return own.Size, own.Size + below, nil
 }
 
-// ChainSize tells how many bytes the snapshot chainID of an image takes with all that lies below it. What is not unpacked
-// takes none.
+// ChainSize tells how many bytes the snapshot chainID of an image takes with all that lies below it. What is not
+// unpacked takes none.
 func (s *Service) ChainSize(ctx context.Context, chainID string) (size int64, err error) {
 	ctx = s.storage.Context(ctx)
 	for key := chainID; key != ""; {

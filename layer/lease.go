@@ -14,8 +14,8 @@ const containerLabel = "io.berthd.container"
 
 func leaseID(id string) string { return "container-" + id }
 
-// Lease makes the lease of container id, or finds it, and returns ctx with it: what is made or resolved with that context
-// stays until DropLease. The lease does not expire.
+// Lease makes the lease of container id, or finds it, and returns ctx with it: what is made or resolved with that
+// context stays until DropLease. The lease does not expire.
 func (s *Service) Lease(ctx context.Context, id string) (context.Context, error) {
 	ctx = s.storage.Context(ctx)
 	_, err := s.storage.Leases().Create(ctx, leases.WithID(leaseID(id)),

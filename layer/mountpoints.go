@@ -17,8 +17,8 @@ var (
 	mountPointFiles = []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/console", "/.dockerenv"}
 )
 
-// makeMountPoints makes what is missing of these places in the file system at root. What the image has there stays as it
-// is. Symbolic links of the image are followed inside root only.
+// makeMountPoints makes what is missing of these places in the file system at root. What the image has there stays as
+// it is. Symbolic links of the image are followed inside root only.
 func makeMountPoints(root string) error {
 	scope, err := os.OpenRoot(root)
 	if err != nil {
@@ -62,8 +62,9 @@ func makeMountPoint(scope *os.Root, root, path string, dir bool) error {
 	return f.Close()
 }
 
-// resolve returns where path leads in the file system at root, relative to root. Links are followed as the container will
-// see them, absolute ones too. A path that leads nowhere is not ok. os.Root then holds what it is given to the scope.
+// resolve returns where path leads in the file system at root, relative to root. Links are followed as the container
+// will see them, absolute ones too. A path that leads nowhere is not ok. os.Root then holds what it is given to the
+// scope.
 func resolve(root, path string) (string, bool) {
 	full, err := fs.RootPath(root, path)
 	if err != nil {

@@ -50,8 +50,8 @@ type Engine struct {
 // DefaultNamespace is the namespace of an engine that names none.
 const DefaultNamespace = "berth"
 
-// Start opens the storage. It fails at once, with a Conflict, if another engine uses cfg.Root or the namespace. ctx only
-// bounds the start.
+// Start opens the storage. It fails at once, with a Conflict, if another engine uses cfg.Root or the namespace. ctx
+// only bounds the start.
 func Start(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{namespace: cfg.Namespace}
 	if e.namespace == "" {

@@ -48,8 +48,8 @@ func (e *Engine) connect(ctx context.Context, cfg Config) error {
 // ownerLabel is on the namespace and holds the Root of the engine that it belongs to.
 const ownerLabel = "io.berthd.root"
 
-// claim makes the namespace, or takes it over where nobody owns it. Another engine's namespace is a Conflict: two engines
-// that share one would each delete what only the other knows of.
+// claim makes the namespace, or takes it over where nobody owns it. Another engine's namespace is a Conflict: two
+// engines that share one would each delete what only the other knows of.
 func claim(ctx context.Context, ns namespaces.Store, name, root string) error {
 	err := ns.Create(ctx, name, map[string]string{ownerLabel: root})
 	if err == nil || !cerrdefs.IsAlreadyExists(err) {

@@ -26,8 +26,8 @@ const snapshotterDir = "io.containerd.snapshotter.v1."
 // boltWait is how long the database may be locked by somebody who did not take the lock of the directory first.
 const boltWait = time.Second
 
-// open builds the stores on cfg.Root. The directories have the names that containerd gives them, so that a containerd on
-// the same root finds everything.
+// open builds the stores on cfg.Root. The directories have the names that containerd gives them, so that a containerd
+// on the same root finds everything.
 func (e *Engine) open(ctx context.Context, cfg Config) error {
 	if err := dropTempMounts(cfg.Root); err != nil {
 		return err
@@ -65,8 +65,8 @@ func (e *Engine) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// openSnapshotters opens that of the driver, and the other one if it was in use here before, so that what it still holds
-// can be collected.
+// openSnapshotters opens that of the driver, and the other one if it was in use here before, so that what it still
+// holds can be collected.
 func (e *Engine) openSnapshotters(root string) (map[string]snapshots.Snapshotter, error) {
 	open := map[string]func(dir string) (snapshots.Snapshotter, error){
 		Overlayfs: func(dir string) (snapshots.Snapshotter, error) {

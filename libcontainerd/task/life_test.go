@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,13 +111,29 @@ func TestContainerOutlivesDaemon(t *testing.T) {
 	assert.Check(t, errors.Is(err, ErrGone), "%v", err)
 }
 
+// stop stops a process, and waits until none of its threads runs.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	assert.NilError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		assert.NilError(t, err)
+		for _, f := range stats {
+			if b, err := os.ReadFile(f); err != nil || !bytes.Contains(b, []byte(") T ")) {
+				return poll.Continue("%s: %s %v", f, b, err)
+			}
+		}
+		return poll.Success()
+	}, poll.WithDelay(time.Millisecond))
+}
+
 func TestStoppedShim(t *testing.T) {
 	b := newBench(t)
 	r := b.bundle(nil, "sleep", "600")
 	task := b.run(r)
 	b.restart()
 	pid := shimPid(t, b.svc, task.ShimID())
-	assert.NilError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	stop(t, pid)
 	loaded, err := b.svc.Load(b.ctx, "none", r.ContainerID)
 	assert.Check(t, errors.Is(err, ErrGone) && loaded == nil)
 
@@ -151,7 +168,7 @@ func TestStoppedShim(t *testing.T) {
 	assert.Equal(t, st, Running)
 
 	// Reap needs nothing of the shim.
-	assert.NilError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	stop(t, pid)
 	assert.NilError(t, b.svc.Reap(b.ctx, task.ShimID(), ReapRequest{}))
 	gone(t, pid)
 	gone(t, task.Pid())

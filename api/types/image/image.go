@@ -1,7 +1,7 @@
-// Package image holds the wire structs of the image endpoints: the union of all fields that API versions since 1.21 have.
-// A field that some version lacks is a pointer or has omitempty: nil means that the key is absent, a pointer to a nil
-// slice or map means null. The image service fills all; the table in api/types/versions takes away what a version does
-// not have.
+// Package image holds the wire structs of the image endpoints: the union of all fields that API versions since 1.21
+// have. A field that some version lacks is a pointer or has omitempty: nil means that the key is absent, a pointer to a
+// nil slice or map means null. The image service fills all; the table in api/types/versions takes away what a version
+// does not have.
 package image
 
 import (
