@@ -178,15 +178,16 @@ func (w *work) bundles(ctx context.Context, a *archive) ([]bundle, error) {
 	case a.docker != nil:
 		return w.dockerBundles(ctx, a)
 	}
-	return nil, errdefs.InvalidParameterf("unrecognized image format: the archive has neither index.json and oci-layout " +
-		"nor manifest.json")
+	return nil, errdefs.InvalidParameterf("unrecognized image format: the archive has neither index.json and " +
+		"oci-layout nor manifest.json")
 }
 
 func (a *archive) ociBundles() ([]bundle, error) {
 	var all []bundle
 	for _, desc := range a.index.Manifests {
 		if !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
-			return nil, errdefs.InvalidParameterf("%s in index.json is of the type %q, not an image", desc.Digest, desc.MediaType)
+			return nil, errdefs.InvalidParameterf("%s in index.json is of the type %q, not an image",
+				desc.Digest, desc.MediaType)
 		}
 		if err := desc.Digest.Validate(); err != nil {
 			return nil, errdefs.InvalidParameter(fmt.Errorf("digest %q in index.json: %w", desc.Digest, err))

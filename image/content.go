@@ -111,7 +111,9 @@ func (s *Service) children(ctx context.Context, desc ocispec.Descriptor) ([]ocis
 }
 
 // walk calls fn for target and all that it refers to, each once, with its children, parents first.
-func (s *Service) walk(ctx context.Context, target ocispec.Descriptor, fn func(desc ocispec.Descriptor, children []ocispec.Descriptor) error) error {
+func (s *Service) walk(ctx context.Context, target ocispec.Descriptor,
+	fn func(desc ocispec.Descriptor, children []ocispec.Descriptor) error,
+) error {
 	seen := map[digest.Digest]bool{target.Digest: true}
 	todo := []ocispec.Descriptor{target}
 	for len(todo) > 0 {

@@ -47,15 +47,16 @@ func (f found) refuseByID(uses []Use, running int, force bool) error {
 	id := shortID(f.id())
 	switch {
 	case running >= 0:
-		return errdefs.Conflictf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s",
-			id, shortID(uses[running].ContainerID))
+		return errdefs.Conflictf("conflict: unable to delete %s (cannot be forced) - "+
+			"image is being used by running container %s", id, shortID(uses[running].ContainerID))
 	case force:
 		return nil
 	case len(f.names) > 1:
-		return errdefs.Conflictf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", id)
+		return errdefs.Conflictf("conflict: unable to delete %s (must be forced) - "+
+			"image is referenced in multiple repositories", id)
 	case len(uses) > 0:
-		return errdefs.Conflictf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s",
-			id, shortID(uses[0].ContainerID))
+		return errdefs.Conflictf("conflict: unable to delete %s (must be forced) - "+
+			"image is being used by stopped container %s", id, shortID(uses[0].ContainerID))
 	}
 	return nil
 }
@@ -69,7 +70,9 @@ type deletion struct {
 }
 
 // remove takes names from the image and, unless it is to be kept, removes it.
-func (d *deletion) remove(ctx context.Context, names []reference.Named, keep bool) ([]imagetypes.DeleteResponse, error) {
+func (d *deletion) remove(
+	ctx context.Context, names []reference.Named, keep bool,
+) ([]imagetypes.DeleteResponse, error) {
 	id := d.image.id()
 	if keep && len(names) == len(d.image.names) {
 		if err := d.keepDangling(ctx, d.image.target); err != nil {

@@ -12,6 +12,9 @@ import (
 	"github.com/berthd/berth/internal/testimage"
 )
 
+// steps are what a deletion answers.
+type steps = []imagetypes.DeleteResponse
+
 func untagged(s string) imagetypes.DeleteResponse { return imagetypes.DeleteResponse{Untagged: s} }
 func deleted(s string) imagetypes.DeleteResponse  { return imagetypes.DeleteResponse{Deleted: s} }
 
@@ -30,48 +33,56 @@ func TestDelete(t *testing.T) {
 		uses   []image.Use
 		ref    string // <id> stands for the image's id
 		force  bool
-		want   []imagetypes.DeleteResponse
+		want   steps
 		err    string
 		events []string
 		left   []string // names; nil: the image has gone
 	}{
 		{name: "last name", tags: []string{"a"}, ref: "a",
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "delete <id>"}},
 		{name: "one of two names", tags: []string{"a", "b:1"}, ref: "b:1",
-			want: []imagetypes.DeleteResponse{untagged("b:1")}, events: []string{"untag b:1"}, left: []string{"a:latest"}},
+			want: steps{untagged("b:1")}, events: []string{"untag b:1"}, left: []string{"a:latest"}},
 		{name: "id", tags: []string{"a"}, ref: "<id>",
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "delete <id>"}},
-		{name: "id without names", ref: "<id>", want: []imagetypes.DeleteResponse{deleted("<id>")},
+		{name: "id without names", ref: "<id>", want: steps{deleted("<id>")},
 			events: []string{"delete <id>"}},
 		{name: "id with two names", tags: []string{"a", "b"}, ref: "<id>", left: []string{"a:latest", "b:latest"},
-			err: "conflict: unable to delete " + id12 + " (must be forced) - image is referenced in multiple repositories"},
+			err: "conflict: unable to delete " + id12 + " (must be forced) - " +
+				"image is referenced in multiple repositories"},
 		{name: "id with two names by force", tags: []string{"a", "b"}, ref: "<id>", force: true,
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), untagged("b:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), untagged("b:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "untag b:latest", "delete <id>"}},
 		{name: "name and digest", tags: []string{"a"}, ref: "a@<id>",
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "delete <id>"}},
 
-		{name: "id running", tags: []string{"a"}, uses: []image.Use{stopped, running}, ref: "<id>", left: []string{"a:latest"},
-			err: "conflict: unable to delete " + id12 + " (cannot be forced) - image is being used by running container aaaaaaaaaaaa"},
-		{name: "id running by force", tags: []string{"a"}, uses: []image.Use{running}, ref: "<id>", force: true, left: []string{"a:latest"},
-			err: "conflict: unable to delete " + id12 + " (cannot be forced) - image is being used by running container aaaaaaaaaaaa"},
-		{name: "id stopped", tags: []string{"a"}, uses: []image.Use{stopped}, ref: "<id>", left: []string{"a:latest"},
-			err: "conflict: unable to delete " + id12 + " (must be forced) - image is being used by stopped container cccccccccccc"},
+		{name: "id running", tags: []string{"a"}, uses: []image.Use{stopped, running}, ref: "<id>",
+			left: []string{"a:latest"},
+			err: "conflict: unable to delete " + id12 + " (cannot be forced) - " +
+				"image is being used by running container aaaaaaaaaaaa"},
+		{name: "id running by force", tags: []string{"a"}, uses: []image.Use{running}, ref: "<id>", force: true,
+			left: []string{"a:latest"},
+			err: "conflict: unable to delete " + id12 + " (cannot be forced) - " +
+				"image is being used by running container aaaaaaaaaaaa"},
+		{name: "id stopped", tags: []string{"a"}, uses: []image.Use{stopped}, ref: "<id>",
+			left: []string{"a:latest"},
+			err: "conflict: unable to delete " + id12 + " (must be forced) - " +
+				"image is being used by stopped container cccccccccccc"},
 		{name: "id stopped by force", tags: []string{"a"}, uses: []image.Use{stopped}, ref: "<id>", force: true,
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "delete <id>"}},
 		{name: "last name used", tags: []string{"a"}, uses: []image.Use{stopped}, ref: "a", left: []string{"a:latest"},
-			err: `conflict: unable to remove repository reference "a" (must force) - container cccccccccccc is using its referenced image ` + id12},
+			err: `conflict: unable to remove repository reference "a" (must force) - ` +
+				`container cccccccccccc is using its referenced image ` + id12},
 		{name: "last name stopped by force", tags: []string{"a"}, uses: []image.Use{stopped}, ref: "a", force: true,
-			want:   []imagetypes.DeleteResponse{untagged("a:latest"), deleted("<id>")},
+			want:   steps{untagged("a:latest"), deleted("<id>")},
 			events: []string{"untag a:latest", "delete <id>"}},
 		{name: "last name running by force", tags: []string{"a"}, uses: []image.Use{running}, ref: "a", force: true,
-			want: []imagetypes.DeleteResponse{untagged("a:latest")}, events: []string{"untag a:latest"}, left: []string{}},
+			want: steps{untagged("a:latest")}, events: []string{"untag a:latest"}, left: []string{}},
 		{name: "one of two names running", tags: []string{"a", "b"}, uses: []image.Use{running}, ref: "a",
-			want: []imagetypes.DeleteResponse{untagged("a:latest")}, events: []string{"untag a:latest"}, left: []string{"b:latest"}},
+			want: steps{untagged("a:latest")}, events: []string{"untag a:latest"}, left: []string{"b:latest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := setup(t)
@@ -117,7 +128,8 @@ func TestDeleteSparesSharedLayers(t *testing.T) {
 	e := setup(t)
 	shared := testimage.Layer(t, testimage.File{Name: "f", Body: "shared"})
 	a := testimage.Image{Tags: []string{"a"}, Layers: [][]byte{shared}}
-	b := testimage.Image{Tags: []string{"b"}, Layers: [][]byte{shared, testimage.Layer(t, testimage.File{Name: "g", Body: "own"})}}
+	own := testimage.Layer(t, testimage.File{Name: "g", Body: "own"})
+	b := testimage.Image{Tags: []string{"b"}, Layers: [][]byte{shared, own}}
 	e.mustLoad(testimage.DockerArchive(t, a, b))
 	_, err := e.Delete(t.Context(), "a", false)
 	assert.NilError(t, err)

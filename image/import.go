@@ -102,13 +102,16 @@ func newDocument(o imagetypes.ImportOptions, config *Config, diffID digest.Diges
 }
 
 // storeImage stores config and manifest of an image.
-func (w *work) storeImage(ctx context.Context, doc *document, layers ...ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (w *work) storeImage(
+	ctx context.Context, doc *document, layers ...ocispec.Descriptor,
+) (ocispec.Descriptor, error) {
 	config, err := w.storeDocument(ctx, ocispec.MediaTypeImageConfig, doc)
 	if err != nil {
 		return config, fmt.Errorf("store the image's config: %w", err)
 	}
 	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers,
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config, Layers: layers,
 	}
 	return w.storeDocument(ctx, m.MediaType, m)
 }

@@ -67,13 +67,15 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 	e := setup(t)
 	body := testimage.BusyboxLayer(t)
 	for name, o := range map[string]imagetypes.ImportOptions{
-		"UPPER": {Ref: "UPPER"}, "digest": {Ref: "x@sha256:" + strings.Repeat("a", 64)}, "change": {Changes: []string{"RUN true"}},
+		"UPPER": {Ref: "UPPER"}, "digest": {Ref: "x@sha256:" + strings.Repeat("a", 64)},
+		"change": {Changes: []string{"RUN true"}},
 	} {
 		_, err := e.Import(t.Context(), o, bytes.NewReader(body))
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", name, err)
 	}
 	for name, in := range map[string][]byte{
-		"cut off": body[:len(body)/2], "no tar": []byte(strings.Repeat("hello ", 1000)), "bad gzip": {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 1, 2},
+		"cut off": body[:len(body)/2], "no tar": []byte(strings.Repeat("hello ", 1000)),
+		"bad gzip": {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 1, 2},
 	} {
 		_, err := e.Import(t.Context(), imagetypes.ImportOptions{Ref: "x"}, bytes.NewReader(in))
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", name, err)
@@ -121,11 +123,12 @@ func TestChanges(t *testing.T) {
 		})},
 		{[]string{`WORKDIR /srv`, `WORKDIR app`, `USER nobody:nogroup`, `STOPSIGNAL SIGINT`, `ONBUILD RUN true`},
 			with(func(c *image.Config) {
-				c.WorkingDir, c.User, c.StopSignal, c.OnBuild = "/srv/app", "nobody:nogroup", "SIGINT", []string{"RUN true"}
+				c.WorkingDir, c.User, c.StopSignal = "/srv/app", "nobody:nogroup", "SIGINT"
+				c.OnBuild = []string{"RUN true"}
 			})},
-		{[]string{`HEALTHCHECK --interval=5s --timeout=2s --start-period=1m --start-interval=1s --retries=2 CMD test -e /ok`},
+		{[]string{`HEALTHCHECK --interval=5s --timeout=2s --start-period=1m --start-interval=1s --retries=2 CMD test /a`},
 			with(func(c *image.Config) {
-				c.Healthcheck = &container.HealthConfig{Test: []string{"CMD-SHELL", "test -e /ok"}, Interval: 5 * time.Second,
+				c.Healthcheck = &container.HealthConfig{Test: []string{"CMD-SHELL", "test /a"}, Interval: 5 * time.Second,
 					Timeout: 2 * time.Second, StartPeriod: time.Minute, StartInterval: time.Second, Retries: 2}
 			})},
 		{[]string{`HEALTHCHECK CMD ["true"]`}, with(func(c *image.Config) {

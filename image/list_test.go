@@ -88,7 +88,8 @@ func TestListOfADamagedStore(t *testing.T) {
 	e.mustLoad(testimage.DockerArchive(t, small(t, "a", "a"), small(t, "b", "b")))
 	img, err := e.Resolve(t.Context(), "a")
 	assert.NilError(t, err)
-	blob := filepath.Join(e.root, "containerd/io.containerd.content.v1.content/blobs/sha256", img.Manifest.Digest.Encoded())
+	blob := filepath.Join(e.root, "containerd/io.containerd.content.v1.content/blobs/sha256",
+		img.Manifest.Digest.Encoded())
 	assert.NilError(t, os.WriteFile(blob, []byte("{"), 0o600))
 	assert.Equal(t, len(e.listed(nil)), 2)
 	_, err = e.Inspect(t.Context(), "a")

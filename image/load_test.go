@@ -39,7 +39,8 @@ func TestLoadDockerArchive(t *testing.T) {
 
 func TestLoadOCIArchive(t *testing.T) {
 	e := setup(t)
-	archive := testimage.OCIArchive(t, small(t, "one", "one:1"), small(t, "two", "docker.io/library/two"), small(t, "three"))
+	archive := testimage.OCIArchive(t, small(t, "one", "one:1"), small(t, "two", "docker.io/library/two"),
+		small(t, "three"))
 	lines := e.mustLoad(archive)
 	assert.Equal(t, len(lines), 3)
 	assert.DeepEqual(t, lines[:2], []string{"Loaded image: one:1\n", "Loaded image: two:latest\n"})
@@ -103,9 +104,11 @@ func TestLoadedLayersAreUnpackedAlready(t *testing.T) {
 func TestLayersShadowEachOther(t *testing.T) {
 	e := setup(t)
 	layers := [][]byte{
-		testimage.Layer(t, testimage.File{Name: "f", Body: "low"}, testimage.File{Name: "gone", Body: "x"}, testimage.File{Name: "d/"}, testimage.File{Name: "d/low"}),
+		testimage.Layer(t, testimage.File{Name: "f", Body: "low"}, testimage.File{Name: "gone", Body: "x"},
+			testimage.File{Name: "d/"}, testimage.File{Name: "d/low"}),
 		testimage.Layer(t, testimage.File{Name: "f", Body: "high"}, testimage.File{Name: ".wh.gone"}),
-		testimage.Layer(t, testimage.File{Name: "d/"}, testimage.File{Name: "d/.wh..wh..opq"}, testimage.File{Name: "d/high"}),
+		testimage.Layer(t, testimage.File{Name: "d/"}, testimage.File{Name: "d/.wh..wh..opq"},
+			testimage.File{Name: "d/high"}),
 	}
 	e.mustLoad(testimage.OCIArchive(t, testimage.Image{Tags: []string{"x"}, Layers: layers}))
 	e.readFile("x", "d/high")
@@ -129,7 +132,8 @@ func TestLoadSharedLayerLinks(t *testing.T) {
 	manifest := `[{"Config":"c.json","RepoTags":["a:1"],"Layers":["one/layer.tar"]},` +
 		`{"Config":"c.json","RepoTags":["b:1"],"Layers":["two/layer.tar"]}]`
 	e.mustLoad(testimage.Layer(t,
-		testimage.File{Name: "one/layer.tar", Body: string(layer)}, testimage.File{Name: "two/layer.tar", Link: "../one/layer.tar"},
+		testimage.File{Name: "one/layer.tar", Body: string(layer)},
+		testimage.File{Name: "two/layer.tar", Link: "../one/layer.tar"},
 		testimage.File{Name: "c.json", Body: string(config)}, testimage.File{Name: "manifest.json", Body: manifest}))
 	assert.Equal(t, e.id("a:1"), e.id("b:1"))
 	assert.Equal(t, e.readFile("b:1", "f"), "shared")
@@ -227,7 +231,7 @@ func TestBadArchives(t *testing.T) {
 	}{
 		"empty":            {nil, "unrecognized image format"},
 		"no tar":           {[]byte(strings.Repeat("this is no archive ", 100)), "read the archive"},
-		"no image":         {testimage.Layer(t, testimage.File{Name: "readme", Body: "hi"}), "unrecognized image format"},
+		"no image":         {testimage.Layer(t, testimage.File{Name: "readme"}), "unrecognized image format"},
 		"xz":               {[]byte("\xfd7zXZ\x00 and so on"), "compressed with xz"},
 		"manifest no JSON": {docker(`{"no`), "manifest.json in the archive is not valid"},
 		"huge manifest":    {docker(strings.Repeat(" ", 5<<20)), "more than the 4194304"},
@@ -248,7 +252,8 @@ func TestBadArchives(t *testing.T) {
 		"too many layers": {docker(`[{"Config":"c","Layers":["l","l"]}]`, testimage.File{Name: "c", Body: config},
 			testimage.File{Name: "l", Body: layer}), "number of layers and diffIDs don't match"},
 		"wrong digest": {oci(func(o *testimage.OCI) {
-			o.Files = append(o.Files, testimage.File{Name: "blobs/sha256/" + digest.FromString("right").Encoded(), Body: "wrong"})
+			path := "blobs/sha256/" + digest.FromString("right").Encoded()
+			o.Files = append(o.Files, testimage.File{Name: path, Body: "wrong"})
 		}), "have the digest"},
 		"lacks a blob": {oci(func(o *testimage.OCI) { o.Files = o.Files[:len(o.Files)-1] }), "not complete"},
 		"wrong size": {oci(func(o *testimage.OCI) {

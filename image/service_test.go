@@ -45,7 +45,8 @@ func setup(t *testing.T) *env {
 func (e *env) start(driver string) {
 	e.t.Helper()
 	var err error
-	e.engine, err = embedded.Start(e.t.Context(), embedded.Config{Root: filepath.Join(e.root, "containerd"), Snapshotter: driver})
+	cfg := embedded.Config{Root: filepath.Join(e.root, "containerd"), Snapshotter: driver}
+	e.engine, err = embedded.Start(e.t.Context(), cfg)
 	assert.NilError(e.t, err)
 	e.layers, err = layer.New(e.engine, e.root)
 	assert.NilError(e.t, err)
@@ -151,7 +152,9 @@ func (e *env) stored() []string {
 	for _, l := range held {
 		all = append(all, "lease "+l.ID)
 	}
-	for _, pattern := range []string{"content.v1.content/blobs/sha256/*", "content.v1.content/ingest/*", "snapshotter.v1.*/snapshots/*"} {
+	for _, pattern := range []string{
+		"content.v1.content/blobs/sha256/*", "content.v1.content/ingest/*", "snapshotter.v1.*/snapshots/*",
+	} {
 		files, err := filepath.Glob(filepath.Join(e.root, "containerd", "io.containerd."+pattern))
 		assert.NilError(e.t, err)
 		for _, f := range files {

@@ -80,7 +80,9 @@ func (s *Service) dropStaleWork(ctx context.Context) error {
 
 // store makes a blob of what fill writes. desc may say what to expect: then bytes that differ are an InvalidParameter,
 // and fill is not called if the blob is here already.
-func (w *work) store(ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error) (_ ocispec.Descriptor, err error) {
+func (w *work) store(
+	ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error,
+) (_ ocispec.Descriptor, err error) {
 	w.blobs++
 	ref := w.lease.ID + "-" + strconv.Itoa(w.blobs)
 	cw, err := content.OpenWriter(ctx, w.engine.Content(), content.WithRef(ref), content.WithDescriptor(desc))
@@ -155,9 +157,8 @@ func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*varian
 		if len(children) == 0 {
 			return nil
 		}
-		_, err = images.SetChildrenLabels(store, func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-			return children, nil
-		})(ctx, desc)
+		known := func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error) { return children, nil }
+		_, err = images.SetChildrenLabels(store, known)(ctx, desc)
 		return err
 	})
 	var v *variant

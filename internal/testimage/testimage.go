@@ -46,7 +46,8 @@ func Layer(t testing.TB, files ...File) []byte {
 	var b bytes.Buffer
 	tw := tar.NewWriter(&b)
 	for _, f := range files {
-		hdr := &tar.Header{Name: f.Name, Mode: f.Mode, Typeflag: tar.TypeReg, Size: int64(len(f.Body)), Linkname: f.Link}
+		hdr := &tar.Header{Name: f.Name, Mode: f.Mode, Typeflag: tar.TypeReg, Linkname: f.Link}
+		hdr.Size = int64(len(f.Body))
 		switch {
 		case f.Link != "":
 			hdr.Typeflag = tar.TypeSymlink
@@ -219,7 +220,8 @@ func (o *OCI) Manifest(i Image) ocispec.Descriptor {
 
 // Index adds an index of manifests and returns its descriptor.
 func (o *OCI) Index(manifests ...ocispec.Descriptor) ocispec.Descriptor {
-	idx := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests}
+	idx := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests}
+	idx.SchemaVersion = 2
 	return o.Blob(idx.MediaType, marshal(o.t, idx))
 }
 
@@ -229,7 +231,8 @@ func (o *OCI) Name(desc ocispec.Descriptor) { o.index.Manifests = append(o.index
 // Archive returns the layout as a tar archive.
 func (o *OCI) Archive() []byte {
 	o.index.SchemaVersion = 2
-	return Layer(o.t, append(o.Files, File{Name: ocispec.ImageIndexFile, Body: string(marshal(o.t, o.index)), Mode: 0o644})...)
+	index := File{Name: ocispec.ImageIndexFile, Body: string(marshal(o.t, o.index)), Mode: 0o644}
+	return Layer(o.t, append(o.Files, index)...)
 }
 
 func marshal(t testing.TB, v any) []byte {

@@ -109,7 +109,9 @@ func TestWhatNobodyHoldsIsCollected(t *testing.T) {
 
 func TestChooseSnapshotter(t *testing.T) {
 	dir := t.TempDir()
-	for wanted, want := range map[string]string{"": Overlayfs, "overlay2": Overlayfs, Overlayfs: Overlayfs, Native: Native} {
+	for wanted, want := range map[string]string{
+		"": Overlayfs, "overlay2": Overlayfs, Overlayfs: Overlayfs, Native: Native,
+	} {
 		got, err := ChooseSnapshotter(t.Context(), dir, wanted)
 		assert.NilError(t, err)
 		assert.Equal(t, got, want)

@@ -27,11 +27,13 @@ func (e *Engine) connect(ctx context.Context, cfg Config) error {
 		return errdefs.Unavailable(fmt.Errorf("reach containerd on %s: %w", cfg.Address, err))
 	}
 	e.closers = append(e.closers, c.Close)
-	found, err := c.IntrospectionService().Plugins(ctx, fmt.Sprintf("type==%s,id==%s", plugins.SnapshotPlugin, e.driver))
+	found, err := c.IntrospectionService().Plugins(ctx,
+		fmt.Sprintf("type==%s,id==%s", plugins.SnapshotPlugin, e.driver))
 	if err != nil {
 		return errdefs.Unavailable(fmt.Errorf("ask containerd on %s for its snapshotters: %w", cfg.Address, err))
 	}
-	if len(found.Plugins) == 0 || slices.ContainsFunc(found.Plugins, func(p *introspection.Plugin) bool { return p.InitErr != nil }) {
+	broken := func(p *introspection.Plugin) bool { return p.InitErr != nil }
+	if len(found.Plugins) == 0 || slices.ContainsFunc(found.Plugins, broken) {
 		return errdefs.InvalidParameterf("containerd on %s has no storage driver %s", cfg.Address, e.driver)
 	}
 	if err := claim(ctx, c.NamespaceService(), e.namespace, cfg.Root); err != nil {
@@ -65,7 +67,7 @@ func claim(ctx context.Context, ns namespaces.Store, name, root string) error {
 	case "":
 		return ns.SetLabel(ctx, name, ownerLabel, root)
 	default:
-		return errdefs.Conflictf("containerd's namespace %s belongs to the engine on %s; use that data-root, or free the "+
-			"namespace with: ctr namespaces label %s %s=", name, owner, name, ownerLabel)
+		return errdefs.Conflictf("containerd's namespace %s belongs to the engine on %s; use that data-root, or free "+
+			"the namespace with: ctr namespaces label %s %s=", name, owner, name, ownerLabel)
 	}
 }

@@ -142,7 +142,9 @@ const collectShare = 50
 
 func startCollector(ctx context.Context, db *metadata.DB) *collector {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &collector{db: db, busy: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+	c := &collector{
+		db: db, busy: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
+	}
 	db.RegisterMutationCallback(func(dirty bool) {
 		if dirty {
 			c.ask()

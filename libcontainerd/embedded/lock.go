@@ -30,8 +30,8 @@ func lockDir(dir string) (_ *os.File, err error) {
 			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
 		pid, _ := io.ReadAll(io.LimitReader(f, 20)) // the pid only makes the message better
-		return nil, errdefs.Conflictf("%s is in use by another engine (process %s); stop it, or choose another data-root",
-			dir, strings.TrimSpace(string(pid)))
+		return nil, errdefs.Conflictf("%s is in use by another engine (process %s); stop it, or choose another "+
+			"data-root", dir, strings.TrimSpace(string(pid)))
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("write %s: %w", f.Name(), err)

@@ -32,9 +32,10 @@ func ChooseSnapshotter(ctx context.Context, root, wanted string) (string, error)
 		return Overlayfs, nil
 	}
 	if wanted != "" {
-		return "", errdefs.InvalidParameter(fmt.Errorf("storage driver %s does not work on %s; use %s or another data-root: %w",
-			Overlayfs, root, Native, err))
+		return "", errdefs.InvalidParameter(fmt.Errorf(
+			"storage driver %s does not work on %s; use %s or another data-root: %w", Overlayfs, root, Native, err))
 	}
-	log.G(ctx).WithError(err).Warnf("%s cannot carry overlays: the storage driver is %s, which copies every layer", root, Native)
+	log.G(ctx).WithError(err).Warnf("%s cannot carry overlays: the storage driver is %s, which copies every layer",
+		root, Native)
 	return Native, nil
 }

@@ -98,7 +98,8 @@ func (rt *router) load(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	out := httputil.FlushWriter(w)
-	err := rt.backend.Load(r.Context(), r.Body, func(line string) { _ = httputil.EncodeJSON(out, record{Stream: line}) })
+	tell := func(line string) { _ = httputil.EncodeJSON(out, record{Stream: line}) }
+	err := rt.backend.Load(r.Context(), r.Body, tell)
 	if err != nil {
 		return httputil.EncodeJSON(out, record{Detail: &errorDetail{err.Error()}, Error: err.Error()})
 	}
@@ -114,7 +115,8 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	case src == "":
 		return errdefs.InvalidParameter(errors.New("one of fromImage and fromSrc has to be given"))
 	case src != "-":
-		return errdefs.NotImplementedf("importing from a URL is not built into Berth yet: download %s and import the file", src)
+		return errdefs.NotImplementedf("importing from a URL is not built into Berth yet: "+
+			"download %s and import the file", src)
 	}
 	o := imagetypes.ImportOptions{Message: q.Get("message"), Changes: q["changes"]}
 	var err error
@@ -133,8 +135,8 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	return httputil.EncodeJSON(w, record{Status: id})
 }
 
-// withTag joins the two halves that a name comes in. A tag, which may be a digest too, counts more than one that repo has
-// already.
+// withTag joins the two halves that a name comes in. A tag, which may be a digest too, counts more than one that repo
+// has already.
 func withTag(repo, tag string) (string, error) {
 	if repo == "" || tag == "" {
 		return repo, nil
