@@ -18,6 +18,7 @@ import (
 
 	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/testcontainerd"
 	"github.com/berthd/berth/internal/testimage"
 	"github.com/berthd/berth/libcontainerd/embedded"
 )
@@ -397,4 +398,30 @@ func TestImagesAreUnpackedAnewForAnotherDriver(t *testing.T) {
 	assert.Equal(t, e.readFile("a", "f"), "a")
 	e.collect()
 	assert.Equal(t, e.readFile("a", "f"), "a")
+}
+
+func TestImagesInAnExternalContainerd(t *testing.T) {
+	e := setup(t)
+	assert.NilError(t, e.engine.Close(t.Context()))
+	e.address = testcontainerd.Start(t)
+	e.start(embedded.Overlayfs)
+	_, err := e.load(testimage.DockerArchive(t, small(t, "x", "x"))[:3000])
+	assert.Assert(t, errdefs.IsInvalidParameter(err), "%v", err)
+	assert.Equal(t, len(e.stored()), 0, "%q", e.stored())
+
+	e.mustLoad(testimage.OCIArchive(t, small(t, "a", "a")))
+	id := e.mustImport("busybox")
+	assert.Equal(t, e.id("busybox"), id)
+	assert.Equal(t, e.readFile("a", "f"), "a")
+	assert.NilError(t, e.Tag(t.Context(), "a", "b"))
+	_, err = e.Delete(t.Context(), "a", false)
+	assert.NilError(t, err)
+	e.restart(embedded.Overlayfs)
+	assert.Equal(t, e.readFile("b", "f"), "a")
+	_, err = e.Delete(t.Context(), "b", false)
+	assert.NilError(t, err)
+	_, err = e.Delete(t.Context(), "busybox", false)
+	assert.NilError(t, err)
+	e.collect()
+	assert.Equal(t, len(e.stored()), 0, "%q", e.stored())
 }

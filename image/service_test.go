@@ -27,7 +27,9 @@ type env struct {
 	t      *testing.T
 	root   string
 	engine *embedded.Engine
-	layers *layer.Service
+	// address is the socket of a containerd to use, if any.
+	address string
+	layers  *layer.Service
 
 	mu     sync.Mutex
 	uses   map[string][]image.Use
@@ -45,7 +47,7 @@ func setup(t *testing.T) *env {
 func (e *env) start(driver string) {
 	e.t.Helper()
 	var err error
-	cfg := embedded.Config{Root: filepath.Join(e.root, "containerd"), Snapshotter: driver}
+	cfg := embedded.Config{Root: filepath.Join(e.root, "containerd"), Snapshotter: driver, Address: e.address}
 	e.engine, err = embedded.Start(e.t.Context(), cfg)
 	assert.NilError(e.t, err)
 	e.layers, err = layer.New(e.engine, e.root)

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"gotest.tools/v3/poll"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/testcontainerd"
 )
 
 func start(t *testing.T, cfg Config) *Engine {
@@ -161,7 +160,7 @@ func TestBothSnapshottersAfterAChange(t *testing.T) {
 
 func TestExternalContainerd(t *testing.T) {
 	dir := t.TempDir()
-	sock := startContainerd(t, dir)
+	sock := testcontainerd.Start(t)
 	root := filepath.Join(dir, "mine")
 	e, err := Start(t.Context(), Config{Root: root, Address: sock})
 	assert.NilError(t, err)
@@ -182,38 +181,6 @@ func TestExternalContainerdThatIsNotThere(t *testing.T) {
 	defer cancel()
 	_, err := Start(ctx, Config{Root: t.TempDir(), Address: filepath.Join(t.TempDir(), "none.sock")})
 	assert.Assert(t, errdefs.IsUnavailable(err), "%v", err)
-}
-
-// startContainerd runs this machine's containerd in dir until the test ends.
-func startContainerd(t *testing.T, dir string) string {
-	t.Helper()
-	config := fmt.Sprintf(`version = 2
-root = %q
-state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-address = %q
-[ttrpc]
-address = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), filepath.Join(dir, "c.sock"), filepath.Join(dir, "t.sock"))
-	file := filepath.Join(dir, "config.toml")
-	assert.NilError(t, os.WriteFile(file, []byte(config), 0o600))
-	cmd := exec.Command("containerd", "--config", file)
-	assert.NilError(t, cmd.Start())
-	t.Cleanup(func() {
-		assert.NilError(t, cmd.Process.Signal(os.Interrupt))
-		_ = cmd.Wait()
-	})
-	sock := filepath.Join(dir, "c.sock")
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		c, err := net.Dial("unix", sock)
-		if err != nil {
-			return poll.Continue("%v", err)
-		}
-		_ = c.Close()
-		return poll.Success()
-	}, poll.WithTimeout(20*time.Second))
-	return sock
 }
 
 func TestMountsOfAKilledEngineAreDropped(t *testing.T) {
