@@ -80,6 +80,8 @@ func TestRoutes(t *testing.T) {
 		{Method: "DELETE", Path: "/images/{name...}", Handler: echo},
 		{Method: "GET", Path: "/_ping", Handler: echo},
 		{Method: "HEAD", Path: "/_ping", Handler: echo},
+		{Method: "GET", Path: "/any/{name...}", Handler: echo},
+		{Method: "GET", Path: "/any/{name...}/json", Handler: echo},
 	}})
 	notFound := `{"message":"page not found"}` + "\n"
 	for _, tc := range []struct {
@@ -99,6 +101,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1.40/images/a%2Fb/history", 200, "GET a/b 1.40"},
 		{"GET", "/v1.40/images/json/json", 200, "GET json 1.40"},
 		{"DELETE", "/v1.40/images/a/b@sha256:00/json", 200, "DELETE a/b@sha256:00/json 1.40"},
+		{"GET", "/any/a/b/json", 200, "GET a/b 1.55"},
+		{"GET", "/any/a/b", 200, "GET a/b 1.55"},
 		{"HEAD", "/_ping", 200, ""},
 		{"OPTIONS", "/anything", 200, ""},
 

@@ -92,7 +92,7 @@ func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, 
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	conn.gone = cancel
-	
+	watch(ctx, conn.Conn, cancel)
 	return conn, ctx, nil
 }
 
