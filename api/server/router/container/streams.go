@@ -1,6 +1,7 @@
 package container
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -28,7 +29,10 @@ func (rt *router) logs(w http.ResponseWriter, r *http.Request) error {
 		Timestamps: httputil.Bool(r, "timestamps"), Follow: httputil.Bool(r, "follow"), Details: httputil.Bool(r, "details"),
 		Tail: tail(r.URL.Query().Get("tail")),
 	}
-	out := httputil.FlushWriter(w)
+	out := io.Writer(w)
+	if o.Follow {
+		out = httputil.FlushWriter(w)
+	}
 	raw := false
 	return rt.backend.ContainerLogs(r.Context(), r.PathValue("name"), o, func(tty bool) {
 		raw = tty
