@@ -35,16 +35,26 @@ func (s *Service) NewSandbox(ctx context.Context) (Sandbox, error) {
 		return Sandbox{}, err
 	}
 	f.Close()
-	made := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread is in the wrong namespace now and ends with this goroutine.
-		runtime.LockOSThread()
-		made <- makeNamespace(sb.Key)
-	}()
-	if err := <-made; err != nil {
+	if err := onLostThread(func() error { return makeNamespace(sb.Key) }); err != nil {
 		return Sandbox{}, errors.Join(fmt.Errorf("make a network namespace: %w", err), s.RemoveSandbox(sb.Key))
 	}
 	return sb, nil
+}
+
+// onLostThread calls fn on a thread that ends afterwards, because fn leaves it in another namespace. That is never the
+// main thread: it cannot end, and its namespace is what others take for that of the process.
+func onLostThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onLostThread(fn) // gets another thread, since this one is held
+			return
+		}
+		done <- fn() // never unlocked: the thread ends with the goroutine
+	}()
+	return <-done
 }
 
 // makeNamespace moves the calling thread into a new network namespace and pins that at path.
