@@ -16,8 +16,8 @@ const (
 // Action is what happened. Some carry a detail behind a colon ("exec_create: sh", "health_status: healthy").
 type Action string
 
-// Gap is the action of the Daemon event that a subscriber gets in place of events that it missed. The attribute AttrMissed
-// says how many.
+// Gap is the action of the Daemon event that a subscriber gets in place of events that it missed. The attribute
+// AttrMissed says how many.
 const Gap Action = "gap"
 
 // The actions of containers and their execs, images, networks, volumes and the daemon.
@@ -71,7 +71,8 @@ const ScopeLocal = "local"
 // AttrMissed is the attribute of a Gap event: how many events the subscriber missed, in decimal, or MissedUnknown.
 const AttrMissed = "missed"
 
-// MissedUnknown stands for a number of events that cannot be known: the subscriber resumes from an id of an earlier daemon.
+// MissedUnknown stands for a number of events that cannot be known: the subscriber resumes from an id of an earlier
+// daemon.
 const MissedUnknown = "unknown"
 
 // Actor is what an event is about.

@@ -42,8 +42,8 @@ func matchKey(key string, want []string, m Message) bool {
 	return true
 }
 
-// matchAction compares by prefix as soon as one of the three actions with a detail is asked for: dockerd does so for the
-// other values of that request, too.
+// matchAction compares by prefix as soon as one of the three actions with a detail is asked for: dockerd does so for
+// the other values of that request, too.
 func matchAction(want []string, action string) bool {
 	for _, fuzzy := range []Action{ExecCreate, ExecStart, HealthStatus} {
 		if slices.Contains(want, string(fuzzy)) {

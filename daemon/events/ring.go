@@ -20,8 +20,8 @@ type Ring struct {
 	wake chan struct{}
 }
 
-// NewRing returns a Ring that holds the latest size events (at least one). Ids begin at the current time in microseconds,
-// so that an id of an earlier daemon is recognised as such.
+// NewRing returns a Ring that holds the latest size events (at least one). Ids begin at the current time in
+// microseconds, so that an id of an earlier daemon is recognised as such.
 func NewRing(size int) *Ring {
 	base := uint64(time.Now().UnixMicro())
 	return &Ring{size: max(size, 1), next: base, base: base}
@@ -72,7 +72,8 @@ type Options struct {
 	Filters map[string][]string
 }
 
-// Cursor is one subscriber's place in a Ring. It holds no event and needs no closing. One goroutine may use it at a time.
+// Cursor is one subscriber's place in a Ring. It holds no event and needs no closing. One goroutine may use it at a
+// time.
 type Cursor struct {
 	ring    *Ring
 	opts    Options
@@ -100,8 +101,8 @@ func (r *Ring) Subscribe(o Options) *Cursor {
 	return c
 }
 
-// Next returns the next event, waiting for it if need be. It returns io.EOF when Options.Until has passed, and ctx's error
-// when ctx ends. The caller may do with the message what it likes.
+// Next returns the next event, waiting for it if need be. It returns io.EOF when Options.Until has passed, and ctx's
+// error when ctx ends. The caller may do with the message what it likes.
 func (c *Cursor) Next(ctx context.Context) (Message, error) {
 	var deadline <-chan time.Time
 	for {
@@ -137,8 +138,8 @@ func (c *Cursor) Next(ctx context.Context) (Message, error) {
 	}
 }
 
-// look takes the event at the cursor, or a Gap event if that one has gone. Without an event it returns the channel that is
-// closed by the next one.
+// look takes the event at the cursor, or a Gap event if that one has gone. Without an event it returns the channel
+// that is closed by the next one.
 func (c *Cursor) look() (m Message, ok bool, wake <-chan struct{}) {
 	r := c.ring
 	r.mu.Lock()
@@ -165,8 +166,8 @@ func (c *Cursor) look() (m Message, ok bool, wake <-chan struct{}) {
 	return m, true, nil
 }
 
-// gapLocked makes the event that stands for all before the one with id next. It has the time and revision of that one, so
-// that neither goes backwards. mu is held.
+// gapLocked makes the event that stands for all before the one with id next. It has the time and revision of that
+// one, so that neither goes backwards. mu is held.
 func (r *Ring) gapLocked(next uint64, missed string) Message {
 	m := Message{
 		Type: Daemon, Action: Gap, Scope: ScopeLocal, ID: next - 1, TimeNano: time.Now().UnixNano(),

@@ -26,9 +26,9 @@ const (
 // tee, unless nil, gets the bytes of each read after they were logged. It may block; the bytes are its own until it
 // returns.
 //
-// A w that fails loses the lines but never stops the copying. How many were lost is logged as a line of the same source
-// as soon as w works again; if it never does, Copy returns an error that says so. Apart from that Copy returns the error
-// of src, where io.EOF and the EIO of a console that was closed are none.
+// A w that fails loses the lines but never stops the copying. How many were lost is logged as a line of the same
+// source as soon as w works again; if it never does, Copy returns an error that says so. Apart from that Copy returns
+// the error of src, where io.EOF and the EIO of a console that was closed are none.
 func Copy(w Writer, src io.Reader, source string, tee func([]byte)) error {
 	c := &copier{w: w, source: source, batch: make([]Message, 1, 1+batchSize)}
 	buf := make([]byte, MaxLine+readSize)

@@ -94,8 +94,8 @@ func (c *ReadConfig) Wants(m *Message) bool {
 	return (c.Since.IsZero() || !m.Timestamp.Before(c.Since)) && (c.Until.IsZero() || !m.Timestamp.After(c.Until))
 }
 
-// Reader reads a container's log back, also while it is being written. Readers never hold up a Writer. Any number of Read
-// calls may run at once.
+// Reader reads a container's log back, also while it is being written. Readers never hold up a Writer. Any number of
+// Read calls may run at once.
 type Reader interface {
 	// Read calls fn for each message that cfg asks for, oldest first. The message is fn's until fn returns. Read ends
 	// at the end of the log (see ReadConfig.Follow), with ctx's error, or with the first error of fn, unchanged.

@@ -42,8 +42,9 @@ func ValidateCommon(opts map[string]string) (map[string]string, error) {
 func ValidateAttributes(opts map[string]string) error {
 	id := strings.Repeat("0", 64)
 	_, err := Info{
-		ContainerID: id, ContainerName: "container", ContainerEntrypoint: "entrypoint", ContainerArgs: []string{"argument"},
-		ContainerImageID: "sha256:" + id, ContainerImageName: "image", DaemonName: "daemon", Options: opts,
+		ContainerID: id, ContainerName: "container", ContainerEntrypoint: "entrypoint",
+		ContainerArgs: []string{"argument"}, ContainerImageID: "sha256:" + id, ContainerImageName: "image",
+		DaemonName: "daemon", Options: opts,
 	}.Attributes()
 	return err
 }
@@ -153,7 +154,8 @@ func (t tagInfo) Command() string {
 	return strings.Join(append([]string{t.i.ContainerEntrypoint}, t.i.ContainerArgs...), " ")
 }
 
-// ExtraAttributes are the labels and variables that the options choose; the argument is there because dockerd's has one.
+// ExtraAttributes are the labels and variables that the options choose; the argument is there because dockerd's has
+// one.
 func (t tagInfo) ExtraAttributes(any) (map[string]string, error) {
 	i := t.i
 	opts := map[string]string{}

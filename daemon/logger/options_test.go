@@ -36,8 +36,10 @@ func TestAttributes(t *testing.T) {
 		{"tag", map[string]string{"tag": "{{.ImageName}}/{{.Name}}/{{.ID}}"},
 			map[string]string{"tag": "busybox:1/web/4f66ad9a0b2e"}},
 		{"everything in a tag", map[string]string{
-			"tag": `{{.FullID}} {{.ImageID}} {{.ImageFullID}} {{.Command}} {{.DaemonName}} {{upper (truncate .Name 2)}}`,
-		}, map[string]string{"tag": "4f66ad9a0b2e4f66ad9a0b2e 0123456789ab sha256:0123456789abcdef0123 sh -c true berth WE"}},
+			"tag": "{{.FullID}} {{.ImageID}} {{.ImageFullID}} {{.Command}} {{.DaemonName}} {{upper (truncate .Name 2)}}",
+		}, map[string]string{
+			"tag": "4f66ad9a0b2e4f66ad9a0b2e 0123456789ab sha256:0123456789abcdef0123 sh -c true berth WE",
+		}},
 		{"attributes in a tag", map[string]string{"labels": "tier", "tag": `{{(.ExtraAttributes nil).tier}}`},
 			map[string]string{"tier": "front", "tag": "front"}},
 	} {

@@ -24,8 +24,8 @@ func (f *format) Next(b []byte, atEOF bool, m *logger.Message) (int, bool) {
 	return i + 1, i < logfile.MaxRecord && (decode(b[:i], m) || decodeAny(b[:i], m))
 }
 
-// decode reads a line that was written by Append without attributes, or by dockerd in the same way. It takes the bytes of
-// the text in place. Where it returns false, b is unchanged.
+// decode reads a line that was written by Append without attributes, or by dockerd in the same way. It takes the
+// bytes of the text in place. Where it returns false, b is unchanged.
 func decode(b []byte, m *logger.Message) bool {
 	text, rest, escaped, ok := cutText(b, `{"log":"`)
 	if !ok {
@@ -66,8 +66,8 @@ func fill(m *logger.Message, text, source []byte, t time.Time) {
 	m.Partial = !whole
 }
 
-// cutText cuts a string off b, which has to begin with prefix. It knows what is common: valid UTF-8, and no characters that
-// are written as two escapes.
+// cutText cuts a string off b, which has to begin with prefix. It knows what is common: valid UTF-8, and no
+// characters that are written as two escapes.
 func cutText(b []byte, prefix string) (text, rest []byte, escaped, ok bool) {
 	if len(b) < len(prefix) || string(b[:len(prefix)]) != prefix {
 		return nil, nil, false, false

@@ -8,8 +8,8 @@ import (
 	"github.com/berthd/berth/daemon/logger"
 )
 
-// format is logfile.Format for lines like {"log":"text\n","stream":"stdout","attrs":{"k":"v"},"time":"2006-…Z"}. The attrs
-// are there only if there are any.
+// format is logfile.Format for lines like {"log":"text\n","stream":"stdout","attrs":{"k":"v"},"time":"2006-…Z"}. The
+// attrs are there only if there are any.
 type format struct {
 	attrs []byte // as JSON
 	// sec and date are the second that was formatted last, and its text up to the dot.
@@ -61,8 +61,8 @@ func (f *format) appendTime(buf []byte, t time.Time) []byte {
 
 const hex = "0123456789abcdef"
 
-// appendText appends s as the inside of a JSON string. What is not UTF-8 becomes U+FFFD, byte by byte, as encoding/json has
-// it.
+// appendText appends s as the inside of a JSON string. What is not UTF-8 becomes U+FFFD, byte by byte, as
+// encoding/json has it.
 func appendText(buf, s []byte) []byte {
 	for {
 		n := plain(s)
@@ -97,8 +97,8 @@ func appendText(buf, s []byte) []byte {
 }
 
 // plain returns how many bytes at the start of s are printable ASCII other than quote and backslash: those stand for
-// themselves in JSON. It looks at eight bytes at a time; in the tests of single bytes below, bit 7 of a byte of the result
-// says that it, or one before it, fits.
+// themselves in JSON. It looks at eight bytes at a time; in the tests of single bytes below, bit 7 of a byte of the
+// result says that it, or one before it, fits.
 func plain(s []byte) int {
 	const (
 		ones = 0x0101010101010101

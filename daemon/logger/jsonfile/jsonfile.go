@@ -1,5 +1,5 @@
-// Package jsonfile is the log driver json-file: one JSON object a line, byte for byte readable by whatever reads dockerd's
-// container logs.
+// Package jsonfile is the log driver json-file: one JSON object a line, byte for byte readable by whatever reads
+// dockerd's container logs.
 package jsonfile
 
 import (
@@ -19,8 +19,9 @@ const Name = "json-file"
 // maxAttrs is how many bytes the attributes of a container may take in each line.
 const maxAttrs = 256 * 1024
 
-// Driver is the driver json-file. Its options, all of dockerd: max-size (bytes, or with a decimal unit like 10m; no limit
-// by default), max-file (1), compress (false), labels, labels-regex, env, env-regex, tag, mode, max-buffer-size.
+// Driver is the driver json-file. Its options, all of dockerd: max-size (bytes, or with a decimal unit like 10m; no
+// limit by default), max-file (1), compress (false), labels, labels-regex, env, env-regex, tag, mode,
+// max-buffer-size.
 type Driver struct{}
 
 // Name returns the driver's name.

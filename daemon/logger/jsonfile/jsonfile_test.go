@@ -30,7 +30,8 @@ func TestValidate(t *testing.T) {
 		{map[string]string{"max-size": "-1"}, "invalid value for max-size: invalid size: '-1'"},
 		{map[string]string{"max-file": "x"}, `invalid value for max-file: strconv.Atoi: parsing "x": invalid syntax`},
 		{map[string]string{"max-file": "0"}, "max-file cannot be less than 1"},
-		{map[string]string{"compress": "x"}, `invalid value for compress: strconv.ParseBool: parsing "x": invalid syntax`},
+		{map[string]string{"compress": "x"},
+			`invalid value for compress: strconv.ParseBool: parsing "x": invalid syntax`},
 		{map[string]string{"compress": "true", "max-size": "1m"},
 			"compress cannot be true when max-file is less than 2 or max-size is not set"},
 		{map[string]string{"compress": "true", "max-file": "2"},
@@ -63,7 +64,8 @@ func TestOnDisk(t *testing.T) {
 		assert.NilError(t, w.Close())
 	}
 	east := time.FixedZone("", 3600)
-	write(&logger.Message{Line: []byte("hi <b>"), Source: "stdout", Timestamp: time.Date(2024, 1, 2, 3, 4, 5, 600, east)})
+	write(&logger.Message{Line: []byte("hi <b>"), Source: "stdout",
+		Timestamp: time.Date(2024, 1, 2, 3, 4, 5, 600, east)})
 	info.Options = nil
 	write(&logger.Message{Line: []byte("\"\\\t\r\x00\xff"), Source: "stderr", Partial: true,
 		Timestamp: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)})
@@ -127,7 +129,9 @@ func TestForeignLines(t *testing.T) {
 
 // FuzzEncode: what is written is what encoding/json reads, whatever the container wrote.
 func FuzzEncode(f *testing.F) {
-	for _, s := range []string{"", "plain", "\x00\x1f \"\\", "é\xff\xc3", "\u2028<&>", "1234567\"", "12345678\xf0\x9f\xa6"} {
+	for _, s := range []string{
+		"", "plain", "\x00\x1f \"\\", "é\xff\xc3", "\u2028<&>", "1234567\"", "12345678\xf0\x9f\xa6",
+	} {
 		f.Add([]byte(s), true, int64(len(s))*1_000_000_007)
 	}
 	f.Fuzz(func(t *testing.T, line []byte, partial bool, ns int64) {

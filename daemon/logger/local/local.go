@@ -6,7 +6,7 @@
 //	2      0xBE 0x01: the mark of a record, and the version of this format
 //	4      n, the length of the body
 //	4      CRC-32C (Castagnoli) of the length and the body
-//	n      the body: flags (1 byte: 1 stderr, 2 partial), time in Unix nanoseconds (8 bytes), the text without its newline
+//	n      the body: flags (1 byte: 1 stderr, 2 partial), time in Unix nanoseconds (8 bytes), the text (no newline)
 //	4      n again: so a file is also read from its end
 //
 // A reader that meets something else looks for the next mark that begins a record whose checksum is right.
@@ -37,8 +37,8 @@ const (
 	defaultMaxFiles = 5
 )
 
-// Driver is the driver local. Its options: max-size (bytes, or with a binary unit like 10m; 20m by default), max-file (5),
-// compress (true, unless max-file is 1), mode, max-buffer-size.
+// Driver is the driver local. Its options: max-size (bytes, or with a binary unit like 10m; 20m by default), max-file
+// (5), compress (true, unless max-file is 1), mode, max-buffer-size.
 type Driver struct{}
 
 // Name returns the driver's name.

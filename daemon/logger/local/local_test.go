@@ -74,8 +74,8 @@ func TestForgedRecord(t *testing.T) {
 	}
 }
 
-// FuzzDecode: any bytes are gone through to the end, and a record behind them is found, unless they make it part of one of
-// theirs.
+// FuzzDecode: any bytes are gone through to the end, and a record behind them is found, unless they make it part of
+// one of theirs.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{mark0})

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// compressLocked starts the compressor if there is something to do for it. It works beside the writer and takes mu only to
-// find and to rename files.
+// compressLocked starts the compressor if there is something to do for it. It works beside the writer and takes mu
+// only to find and to rename files.
 func (w *Writer) compressLocked() {
 	if w.compressor || !w.cfg.Compress || w.uncompressed() == 0 {
 		return
@@ -32,8 +32,8 @@ func (w *Writer) uncompressed() int {
 	return 0
 }
 
-// compressOne compresses one file and reports whether to go on. After an error the file stays as it is, readable, until the
-// next rotation.
+// compressOne compresses one file and reports whether to go on. After an error the file stays as it is, readable,
+// until the next rotation.
 func (w *Writer) compressOne() bool {
 	w.mu.Lock()
 	i := w.uncompressed()
@@ -67,8 +67,8 @@ func (w *Writer) compressOne() bool {
 	return w.compressor
 }
 
-// compress writes src to a gzip file that carries src's inode and time of change: a follower finds its place by the one,
-// a reader that looks for a time skips files by the other.
+// compress writes src to a gzip file that carries src's inode and time of change: a follower finds its place by the
+// one, a reader that looks for a time skips files by the other.
 func compress(ctx context.Context, src *os.File, name string) (err error) {
 	info, err := src.Stat()
 	if err != nil {

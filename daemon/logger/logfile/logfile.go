@@ -1,6 +1,6 @@
-// Package logfile keeps a log in files that rotate: path, then path.1, path.2 and so on, older and older, with .gz at the
-// end once they are compressed. One process writes; any number of others read and follow, and share nothing with it but
-// the files. The files hold records in a Format, which the drivers bring.
+// Package logfile keeps a log in files that rotate: path, then path.1, path.2 and so on, older and older, with .gz at
+// the end once they are compressed. One process writes; any number of others read and follow, and share nothing with
+// it but the files. The files hold records in a Format, which the drivers bring.
 package logfile
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/berthd/berth/daemon/logger"
 )
 
-// MaxRecord is the largest record in bytes. Writers refuse larger ones and readers skip them, so that a broken file costs
-// no more memory than this.
+// MaxRecord is the largest record in bytes. Writers refuse larger ones and readers skip them, so that a broken file
+// costs no more memory than this.
 const MaxRecord = 1 << 20
 
 // Format is how records look in a file.
@@ -102,7 +102,8 @@ func (c *Config) open(i int) (*file, error) {
 	return o, nil
 }
 
-// openAll opens all files of the log, newest first. A writer in another process may rotate meanwhile: then it starts again.
+// openAll opens all files of the log, newest first. A writer in another process may rotate meanwhile: then it starts
+// again.
 func (c *Config) openAll() ([]*file, error) {
 	const tries = 100
 	for try := 0; ; try++ {

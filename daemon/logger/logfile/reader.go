@@ -20,8 +20,8 @@ type Reader struct{ cfg Config }
 // NewReader returns a Reader. Nothing is opened before Read, and it is no error if there is no file yet.
 func NewReader(cfg Config) *Reader { return &Reader{cfg} }
 
-// Read hands out the messages that cfg asks for. A follower that is so slow that files were dropped before it came to them
-// goes on with the oldest that is left.
+// Read hands out the messages that cfg asks for. A follower that is so slow that files were dropped before it came to
+// them goes on with the oldest that is left.
 func (r *Reader) Read(ctx context.Context, cfg logger.ReadConfig, fn func(*logger.Message) error) error {
 	s := &reading{Config: r.cfg, want: cfg, ctx: ctx, fn: fn}
 	err := s.run()
@@ -220,8 +220,8 @@ func (s *reading) restart(cur *file) error {
 	return nil
 }
 
-// after opens the file that follows cur: the next newer one, or the oldest if cur is nil or was dropped. It is nil if cur is
-// the newest.
+// after opens the file that follows cur: the next newer one, or the oldest if cur is nil or was dropped. It is nil if
+// cur is the newest.
 func (s *reading) after(cur *file) (*file, error) {
 	if cur != nil {
 		if info, err := os.Stat(s.Path); err == nil && os.SameFile(info, cur.info) {

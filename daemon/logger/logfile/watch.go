@@ -10,8 +10,8 @@ import (
 // pollEvery is how often a follower looks where it cannot be told.
 const pollEvery = 200 * time.Millisecond
 
-// watcher tells that something in a directory changed. It is the kernel's inotify: a library would bring one goroutine and
-// one string an event, of which nothing is used here.
+// watcher tells that something in a directory changed. It is the kernel's inotify: a library would bring one
+// goroutine and one string an event, of which nothing is used here.
 type watcher struct {
 	changed chan struct{}
 	// tick fires instead where there is no inotify: a common limit is 128 instances a user.
