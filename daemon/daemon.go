@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,11 +34,9 @@ type Daemon struct {
 	runs       *runs
 	host       host
 
-	config   atomic.Pointer[configStore]
-	reloadMu sync.Mutex // one reload at a time
-	load     Loader
-	applied  func(*config.Config)
-	work     *work
+	config atomic.Pointer[configStore]
+	reload reload
+	work   *work
 }
 
 // Loader works out the configuration anew: defaults, flags and file.
@@ -68,7 +65,10 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{events: events.NewRing(eventsKept), runs: newRuns(), load: o.Load, applied: o.Applied, work: newWork()}
+	d := &Daemon{
+		events: events.NewRing(eventsKept), runs: newRuns(), work: newWork(),
+		reload: reload{load: o.Load, applied: o.Applied},
+	}
 	defer func() {
 		if err != nil {
 			err = d.abandon(ctx, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/containerd/log"
 
@@ -20,6 +21,13 @@ type configStore struct {
 	origins       config.Origins
 	generation    uint64 // 1 at the start, one more with each reload that was accepted
 	verdict       config.Verdict
+}
+
+// reload is what a reload needs.
+type reload struct {
+	mu      sync.Mutex // one reload at a time
+	load    Loader
+	applied func(*config.Config)
 }
 
 // setupConfig puts the first configuration in force. Wrapper scripts that no container was started with are deleted now,
@@ -54,8 +62,8 @@ func (d *Daemon) setupConfig(ctx context.Context, cfg config.Config, origins con
 // is wrong with it, nothing. The verdict says what became of each key. An operation that began before goes on with the
 // configuration that it began with.
 func (d *Daemon) Reload(ctx context.Context) config.Verdict {
-	d.reloadMu.Lock()
-	defer d.reloadMu.Unlock()
+	d.reload.mu.Lock()
+	defer d.reload.mu.Unlock()
 	old := d.config.Load()
 	next, err := d.prepareReload(ctx, old)
 	if err != nil {
@@ -67,7 +75,7 @@ func (d *Daemon) Reload(ctx context.Context) config.Verdict {
 		return verdict
 	}
 	d.config.Store(next)
-	d.applied(&next.Config)
+	d.reload.applied(&next.Config)
 	log.G(ctx).Infof("configuration reload %s", next.verdict)
 	attrs := config.EventAttributes(next.Config)
 	attrs["name"] = d.host.name
@@ -89,7 +97,7 @@ func (d *Daemon) ConfigReload(ctx context.Context, dryRun bool) any {
 
 func (d *Daemon) dryReload() config.Verdict {
 	old := d.config.Load()
-	cfg, _, err := d.load()
+	cfg, _, err := d.reload.load()
 	if err == nil {
 		err = runtimes.Validate(cfg)
 	}
@@ -101,7 +109,7 @@ func (d *Daemon) dryReload() config.Verdict {
 
 // prepareReload does all that can fail, on values of its own.
 func (d *Daemon) prepareReload(ctx context.Context, old *configStore) (*configStore, error) {
-	configured, origins, err := d.load()
+	configured, origins, err := d.reload.load()
 	if err != nil {
 		return nil, err
 	}
