@@ -113,13 +113,13 @@ func (sh *Shim) spawn() error {
 // ID is the name that Load and Reap know the shim by.
 func (sh *Shim) ID() string { return sh.id }
 
+// dead asks the kernel: that the process has ended is known before anybody has waited for it.
 func (sh *Shim) dead() bool {
-	select {
-	case <-sh.ended:
-		return true
-	default:
-		return false
-	}
+	var n int
+	err := sh.cmd.Process.WithHandle(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return err != nil || n > 0
 }
 
 // lastWords adds to err what a shim that died has logged last.
