@@ -33,6 +33,7 @@ func TestCLI(t *testing.T) {
 				{"ps", cliPs},
 				{"logs", cliLogs},
 				{"exec", cliExec},
+				{"run at a terminal", cliRunTerminal},
 				{"stop and kill", cliStop},
 				{"rename and remove", cliRename},
 				{"events", cliEvents},
