@@ -15,7 +15,7 @@ import (
 func TestListenOnTCP(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage(), harness.Args("--host", "tcp://127.0.0.1:2375"))
-	cmd := d.Sandbox.Command("docker", "-H", "tcp://127.0.0.1:2375", "info", "-f", "{{.DockerRootDir}}")
+	cmd := d.Sandbox.Command(harness.CLIs(t)[0], "-H", "tcp://127.0.0.1:2375", "info", "-f", "{{.DockerRootDir}}")
 	out, err := cmd.Output()
 	assert.NilError(t, err)
 	assert.Equal(t, strings.TrimSpace(string(out)), d.File("d"))

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,25 +26,29 @@ type Result struct {
 	Code           int
 }
 
-// CLIs are the paths of the docker CLIs of this machine: the one in $PATH, and Debian's if that is another one.
+// CLIs are the paths of the docker CLIs to test with: Debian's, then those in $PATH.
 func CLIs(t testing.TB) []string {
 	t.Helper()
-	first, err := exec.LookPath("docker")
-	assert.NilError(t, err)
-	paths := []string{first}
-	if second := "/usr/bin/docker"; second != first {
-		if _, err := os.Stat(second); err == nil {
-			paths = append(paths, second)
+	var paths []string
+	for _, dir := range append([]string{filepath.Join(root(), "bin/tools")}, filepath.SplitList(os.Getenv("PATH"))...) {
+		path, err := filepath.EvalSymlinks(filepath.Join(dir, "docker"))
+		if err == nil && !slices.Contains(paths, path) {
+			paths = append(paths, path)
 		}
 	}
+	assert.Assert(t, len(paths) > 0, "no docker CLI: run scripts/setup test")
 	return paths
 }
 
-// CLI is the docker CLI in $PATH, or the one of the given path, pointed at the daemon.
+// CLI is the docker CLI of the given path, pointed at the daemon; without a path, the first in $PATH
+// that is not Debian's, if there is one.
 func (d *Daemon) CLI(path ...string) *CLI {
-	c := &CLI{t: d.t, path: "docker"}
+	c := &CLI{t: d.t}
 	if len(path) > 0 {
 		c.path = path[0]
+	} else {
+		clis := CLIs(d.t)
+		c.path = clis[min(1, len(clis)-1)]
 	}
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "DOCKER_") {
@@ -96,4 +102,11 @@ func (c *CLI) Run(args ...string) string {
 
 func (r Result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.Code, r.Stdout, r.Stderr)
+}
+
+// At is the same CLI speaking one version of the API, which otherwise it agrees on with the daemon.
+func (c *CLI) At(version string) *CLI {
+	mine := *c
+	mine.env = append(slices.Clone(c.env), "DOCKER_API_VERSION="+version)
+	return &mine
 }
