@@ -2,10 +2,10 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
 
+	"github.com/containerd/log"
 	"github.com/moby/sys/signal"
 	"golang.org/x/sys/unix"
 
@@ -85,7 +85,7 @@ const shimPatience = 2 * time.Second
 func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal) error {
 	l := d.runs.of(rec)
 	if l == nil {
-		return errors.New("the engine has no connection to the container's shim yet")
+		return errNoShim
 	}
 	send := ctx
 	if sig == unix.SIGKILL {
@@ -101,10 +101,16 @@ func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *contai
 		return err
 	}
 	d.containers.Tell(c, container.Event{Action: "kill", Attributes: map[string]string{"signal": strconv.Itoa(int(sig))}})
-	if rec.State.Paused && endsPolicy(&rec.Intent, sig) {
-		return d.resume(ctx, c, rec)
+	now := c.Snapshot()
+	if now.Run != rec.Run || !now.State.Paused || !endsPolicy(&now.Intent, sig) {
+		return nil
 	}
-	return nil
+	err = d.resume(send, c, now)
+	if err != nil && sig == unix.SIGKILL { // a runtime that can kill a frozen process has thawed it already
+		log.G(ctx).WithError(err).Debugf("container %s was killed while it was paused", c.ID)
+		return nil
+	}
+	return err
 }
 
 // kill kills the main process without the help of its shim. A nil run has nothing to kill.
@@ -113,13 +119,4 @@ func (l *liveRun) kill() error {
 		return nil
 	}
 	return l.process.Signal(unix.SIGKILL)
-}
-
-// resume thaws a paused container.
-func (d *Daemon) resume(ctx context.Context, c *container.Container, rec *container.Record) error {
-	if err := d.runs.of(rec).task.Resume(ctx); err != nil {
-		return err
-	}
-	c.Observe(rec.Run, func(o *container.Observed) { o.State.Paused = false }, container.Event{Action: "unpause"})
-	return nil
 }

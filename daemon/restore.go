@@ -117,7 +117,8 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 		}
 		return false
 	}
-	if status, err := t.Status(ctx); err == nil && status == task.Created {
+	status, err := t.Status(ctx)
+	if err == nil && status == task.Created {
 		return false // the start was cut short: the process has never run
 	}
 	process, err := pidfd.Open(t.Pid())
@@ -133,6 +134,9 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 				FinishedAt: o.State.FinishedAt, Ended: o.State.Ended, LastExit: o.State.LastExit,
 			}
 		}, container.Event{Action: "start"})
+	}
+	if paused := status == task.Paused; status != "" && paused != rec.State.Paused {
+		showPaused(c, rec.Run, paused) // the last daemon did not come to record it
 	}
 	d.adoptExecs(ctx, c, l)
 	d.work.Go(func() { d.monitor(c, l) })

@@ -55,8 +55,6 @@ func features() []feature {
 		{prefix: "/containers/{id}/update", what: "updating a container's limits is"},
 		{prefix: "/containers/{id}/resize", what: "resizing a terminal is"},
 		{prefix: "/exec/{id}/resize", what: "resizing a terminal is"},
-		{prefix: "/containers/{id}/pause", what: "pausing a container is"},
-		{prefix: "/containers/{id}/unpause", what: "pausing a container is"},
 		{prefix: "/containers/prune", what: "pruning containers is"},
 		{prefix: "/commit", what: "making an image of a container is"},
 		{prefix: "/images/create", what: "pulling and importing images is"},

@@ -18,6 +18,8 @@ type Backend interface {
 	ContainerStop(ctx context.Context, name string, o containertypes.StopOptions) error
 	ContainerRestart(ctx context.Context, name string, o containertypes.StopOptions) error
 	ContainerKill(ctx context.Context, name, signal string) error
+	ContainerPause(ctx context.Context, name string) error
+	ContainerUnpause(ctx context.Context, name string) error
 	ContainerRename(ctx context.Context, name, newName string) error
 	ContainerRemove(ctx context.Context, name string, o containertypes.RemoveOptions) error
 	ContainerResize(ctx context.Context, name string, height, width uint32) error
@@ -51,6 +53,8 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/containers/{name}/stop", Handler: r.stop},
 		{Method: http.MethodPost, Path: "/containers/{name}/restart", Handler: r.restart},
 		{Method: http.MethodPost, Path: "/containers/{name}/kill", Handler: r.kill},
+		{Method: http.MethodPost, Path: "/containers/{name}/pause", Handler: r.pause},
+		{Method: http.MethodPost, Path: "/containers/{name}/unpause", Handler: r.unpause},
 		{Method: http.MethodPost, Path: "/containers/{name}/rename", Handler: r.rename},
 		{Method: http.MethodPost, Path: "/containers/{name}/wait", Handler: r.wait},
 		{Method: http.MethodPost, Path: "/containers/{name}/resize", Handler: r.resize},

@@ -134,6 +134,14 @@ func (rt *router) kill(w http.ResponseWriter, r *http.Request) error {
 	return noContent(w, err)
 }
 
+func (rt *router) pause(w http.ResponseWriter, r *http.Request) error {
+	return noContent(w, rt.backend.ContainerPause(r.Context(), r.PathValue("name")))
+}
+
+func (rt *router) unpause(w http.ResponseWriter, r *http.Request) error {
+	return noContent(w, rt.backend.ContainerUnpause(r.Context(), r.PathValue("name")))
+}
+
 func (rt *router) rename(w http.ResponseWriter, r *http.Request) error {
 	return noContent(w, rt.backend.ContainerRename(r.Context(), r.PathValue("name"), r.URL.Query().Get("name")))
 }

@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
+)
+
+var errNoShim = errdefs.Unavailable(errors.New("the engine has no connection to the container's shim yet"))
+
+// ContainerPause freezes all processes of a container.
+func (d *Daemon) ContainerPause(ctx context.Context, name string) error {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return err
+	}
+	if err := canPause(c.Snapshot()); err != nil {
+		return err
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		if err := canPause(rec); err != nil {
+			return err
+		}
+		l := d.runs.of(rec)
+		if l == nil {
+			return errNoShim
+		}
+		if err := l.task.Pause(ctx); err != nil {
+			return fmt.Errorf("cannot pause container %s: %w", rec.ID, err)
+		}
+		showPaused(c, rec.Run, true)
+		return nil
+	})
+}
+
+func canPause(rec *container.Record) error {
+	switch {
+	case !rec.State.Running:
+		return errdefs.Conflictf("container %s is not running", rec.ID)
+	case rec.State.Paused:
+		return errdefs.Conflictf("container %s is already paused", rec.ID)
+	case rec.State.Restarting:
+		return errdefs.Conflictf("Container %s is restarting, wait until the container is running", rec.ID)
+	}
+	return nil
+}
+
+// ContainerUnpause thaws a paused container.
+func (d *Daemon) ContainerUnpause(ctx context.Context, name string) error {
+	c, err := d.containers.Get(name)
+	if err != nil {
+		return err
+	}
+	if err := canUnpause(c.Snapshot()); err != nil {
+		return err
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		if err := canUnpause(rec); err != nil {
+			return err
+		}
+		return d.resume(ctx, c, rec)
+	})
+}
+
+func canUnpause(rec *container.Record) error {
+	if !rec.State.Running || !rec.State.Paused {
+		return errdefs.Systemf("Container %s is not paused", rec.ID)
+	}
+	return nil
+}
+
+// resume thaws a paused container. Stop and kill do it without the operation slot.
+func (d *Daemon) resume(ctx context.Context, c *container.Container, rec *container.Record) error {
+	l := d.runs.of(rec)
+	if l == nil {
+		return errNoShim
+	}
+	if err := l.task.Resume(ctx); err != nil {
+		return fmt.Errorf("cannot unpause container %s: %w", rec.ID, err)
+	}
+	showPaused(c, rec.Run, false)
+	return nil
+}
+
+// showPaused shows that a run is paused or goes on. While it is paused nobody probes it.
+func showPaused(c *container.Container, run uint64, paused bool) {
+	event := container.Event{Action: "unpause"}
+	if paused {
+		event.Action = "pause"
+	}
+	c.Observe(run, func(o *container.Observed) {
+		o.State.Paused = paused && o.State.Running
+		if paused {
+			o.Health = unwell(o.Health)
+		}
+	}, event)
+}
