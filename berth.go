@@ -9,16 +9,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/containerd/log"
 	"github.com/spf13/pflag"
 
 	"github.com/berthd/berth/api/server"
@@ -48,9 +45,11 @@ type Options struct {
 	Flags *pflag.FlagSet
 	// ShimPath is the berth-shim that containers run under. Empty: beside the running program, else in $PATH.
 	ShimPath string
-	// Applied is told each configuration that comes into force, the first one too: a program that leaves its logger to
-	// the engine's configuration sets it here.
+	// Applied is told each configuration that comes into force, the first one before anything is started with it: a
+	// program that leaves its logger to the engine's configuration sets it here.
 	Applied func(*config.Config)
+	// Reloaded is told the verdict of each reload, whoever asked for it.
+	Reloaded func(config.Verdict)
 	// Version and Commit are shown by version and info. Empty: dev.
 	Version string
 	Commit  string
@@ -58,12 +57,10 @@ type Options struct {
 
 // Engine is a running engine.
 type Engine struct {
-	daemon *daemon.Daemon
-	server *server.Server
-
-	mu        sync.Mutex
-	listeners []net.Listener
-	serving   sync.WaitGroup
+	daemon    *daemon.Daemon
+	server    *server.Server
+	listeners *server.Listeners
+	listening bool // guarded by the daemon: only Listen and reloads look at it
 }
 
 // New starts an engine. It serves when the program puts Handler behind a listener, or calls Listen. ctx bounds the start.
@@ -82,8 +79,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if o.Applied == nil {
 		o.Applied = func(*config.Config) {}
 	}
+	if o.Reloaded == nil {
+		o.Reloaded = func(config.Verdict) {}
+	}
+	e := &Engine{}
 	d, err := daemon.New(ctx, daemon.Options{
-		Load: load, Applied: o.Applied, ShimPath: shim, Version: o.Version, Commit: o.Commit,
+		Load: load, Prepare: e.prepare, Applied: o.Applied, Reloaded: o.Reloaded, ShimPath: shim, Version: o.Version,
+		Commit: o.Commit,
 	})
 	if err != nil {
 		return nil, err
@@ -96,7 +98,8 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
 	}
-	return &Engine{daemon: d, server: srv}, nil
+	e.daemon, e.server, e.listeners = d, srv, server.NewListeners(srv, d.SocketGroup())
+	return e, nil
 }
 
 // loader returns what works out the configuration, the same way at every call.
@@ -146,31 +149,6 @@ func (e *Engine) Handler() http.Handler { return e.server.Handler() }
 // Daemon is the engine without HTTP.
 func (e *Engine) Daemon() *daemon.Daemon { return e.daemon }
 
-// Listen opens the addresses that the configuration names, all or none, and serves on them until Close.
-func (e *Engine) Listen(ctx context.Context) error {
-	cfg := e.daemon.Config()
-	tlsConfig, err := server.TLS(cfg.TLS, cfg.TLSVerify, cfg.TLSCACert, cfg.TLSCert, cfg.TLSKey)
-	if err != nil {
-		return err
-	}
-	ls, err := server.ListenAll(ctx, cfg.Hosts, e.daemon.SocketGroup(), tlsConfig)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.listeners = append(e.listeners, ls...)
-	for _, l := range ls {
-		log.G(ctx).Infof("the API listens on %s", l.Addr())
-		e.serving.Go(func() {
-			if err := e.server.Serve(context.WithoutCancel(ctx), l); err != nil {
-				log.G(ctx).WithError(err).Errorf("the API no longer listens on %s", l.Addr())
-			}
-		})
-	}
-	return nil
-}
-
 // Reload loads the configuration anew and puts it in force, all of it or nothing; the verdict tells what became of each
 // key.
 func (e *Engine) Reload(ctx context.Context) config.Verdict { return e.daemon.Reload(ctx) }
@@ -181,6 +159,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(ctx, requestGrace)
 	defer cancel()
 	err := e.server.Close(grace)
-	e.serving.Wait()
+	e.listeners.Wait()
 	return errors.Join(err, e.daemon.Close(ctx))
 }

@@ -46,8 +46,12 @@ type Loader func() (config.Config, config.Origins, error)
 type Options struct {
 	// Load is asked at the start and at every reload.
 	Load Loader
-	// Applied is told each configuration that comes into force, the first one too. It cannot refuse.
+	// Prepare takes what a configuration to come needs outside of the daemon, such as sockets, or refuses it.
+	Prepare func(context.Context, *config.Config) (Prepared, error)
+	// Applied is told each configuration that comes into force, the first one before anything is started with it.
 	Applied func(*config.Config)
+	// Reloaded is told the verdict of each reload.
+	Reloaded func(config.Verdict)
 	// ShimPath is the berth-shim that containers run under.
 	ShimPath string
 	// Version and Commit are shown by version and info.
@@ -62,12 +66,15 @@ const eventsKept = 4096
 // for; those that ran when the last daemon ended are adopted meanwhile. ctx only bounds the start.
 func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 	cfg, origins, err := o.Load()
+	if err == nil {
+		err = Validate(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
+	o.Applied(&cfg)
 	d := &Daemon{
-		events: events.NewRing(eventsKept), runs: newRuns(), work: newWork(),
-		reload: reload{load: o.Load, applied: o.Applied},
+		events: events.NewRing(eventsKept), runs: newRuns(), work: newWork(), reload: reload{Options: o},
 	}
 	defer func() {
 		if err != nil {

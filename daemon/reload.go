@@ -9,7 +9,9 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/daemon/logger/drivers"
 	"github.com/berthd/berth/daemon/runtimes"
+	"github.com/berthd/berth/errdefs"
 )
 
 // configStore is the configuration and what is worked out from it: replaced as one value, never written to.
@@ -25,9 +27,28 @@ type configStore struct {
 
 // reload is what a reload needs.
 type reload struct {
-	mu      sync.Mutex // one reload at a time
-	load    Loader
-	applied func(*config.Config)
+	mu sync.Mutex // one reload at a time
+	Options
+}
+
+// Prepared is what a configuration to come has taken outside of the daemon. It ends with Commit or Discard.
+type Prepared struct {
+	Commit   func()   // puts it to use; it cannot fail
+	Discard  func()   // gives it back
+	Warnings []string // what works less well than the configuration may want
+	Notes    []string // what is new although the configuration is the same
+}
+
+// Validate tells what is wrong with a configuration that is right in form: with what runtimes and log drivers make of it.
+func Validate(cfg config.Config) error {
+	errs := []error{runtimes.Validate(cfg)}
+	drv, err := drivers.Get(cfg.LogDriver)
+	if err != nil {
+		errs = append(errs, &config.KeyError{Key: "log-driver", Err: err})
+	} else if err := drv.Validate(cfg.LogOpts); err != nil {
+		errs = append(errs, &config.KeyError{Key: "log-opts", Err: errdefs.InvalidParameter(err)})
+	}
+	return joined(errs)
 }
 
 // setupConfig puts the first configuration in force. Wrapper scripts that no container was started with are deleted now,
@@ -64,68 +85,91 @@ func (d *Daemon) setupConfig(ctx context.Context, cfg config.Config, origins con
 func (d *Daemon) Reload(ctx context.Context) config.Verdict {
 	d.reload.mu.Lock()
 	defer d.reload.mu.Unlock()
-	old := d.config.Load()
-	next, err := d.prepareReload(ctx, old)
+	next, outside, err := d.prepareReload(ctx)
 	if err != nil {
-		verdict := config.Reject(err, nil)
-		kept := *old
-		kept.verdict = verdict
+		kept := *d.config.Load()
+		kept.verdict = next.verdict
 		d.config.Store(&kept)
-		log.G(ctx).Errorf("configuration reload %s", verdict)
-		return verdict
+		log.G(ctx).Errorf("configuration reload %s", next.verdict)
+	} else {
+		d.config.Store(next)
+		outside.Commit()
+		d.reload.Applied(&next.Config)
+		d.tellReload(ctx, next)
 	}
-	d.config.Store(next)
-	d.reload.applied(&next.Config)
-	log.G(ctx).Infof("configuration reload %s", next.verdict)
-	attrs := config.EventAttributes(next.Config)
+	d.reload.Reloaded(next.verdict)
+	return next.verdict
+}
+
+// tellReload tells log and event of a reload that was accepted.
+func (d *Daemon) tellReload(ctx context.Context, s *configStore) {
+	for _, w := range s.verdict.Warnings {
+		log.G(ctx).Warn(w)
+	}
+	log.G(ctx).Infof("configuration reload %s", s.verdict)
+	attrs := config.EventAttributes(s.Config)
 	attrs["name"] = d.host.name
-	attrs["verdict"] = string(next.verdict.Outcome)
-	if b, err := json.Marshal(next.verdict.Changes); err == nil {
+	attrs["verdict"] = string(s.verdict.Outcome)
+	if b, err := json.Marshal(s.verdict.Changes); err == nil {
 		attrs["changes"] = string(b)
 	}
 	d.containers.TellOther("daemon", "reload", d.host.id, attrs)
-	return next.verdict
 }
 
 // ConfigReload is Reload, or with dryRun only what it would say. A client that leaves does not cut it short.
 func (d *Daemon) ConfigReload(ctx context.Context, dryRun bool) any {
-	if dryRun {
-		return d.dryReload()
+	if !dryRun {
+		return d.Reload(context.WithoutCancel(ctx))
 	}
-	return d.Reload(context.WithoutCancel(ctx))
-}
-
-func (d *Daemon) dryReload() config.Verdict {
-	old := d.config.Load()
-	cfg, _, err := d.reload.load()
+	d.reload.mu.Lock()
+	defer d.reload.mu.Unlock()
+	next, outside, err := d.prepareReload(ctx)
 	if err == nil {
-		err = runtimes.Validate(cfg)
+		outside.Discard()
 	}
-	if err != nil {
-		return config.Reject(err, nil)
-	}
-	return config.Accept(config.Diff(old.Config, cfg), nil)
+	return next.verdict
 }
 
-// prepareReload does all that can fail, on values of its own.
-func (d *Daemon) prepareReload(ctx context.Context, old *configStore) (*configStore, error) {
-	configured, origins, err := d.reload.load()
-	if err != nil {
-		return nil, err
-	}
-	running := config.Running(old.startup, configured)
-	table, warnings, err := runtimes.Setup(ctx, running, runtimesDir(&running))
-	if err != nil {
-		return nil, err
-	}
-	return &configStore{
-		Config: running, runtimes: table, startup: old.startup, configured: configured, origins: origins,
-		generation: old.generation + 1, verdict: config.Accept(config.Diff(old.Config, configured), warnings),
-	}, nil
+// Hold gives fn the configuration in force, which no reload changes until fn returns.
+func (d *Daemon) Hold(fn func(*config.Config) error) error {
+	d.reload.mu.Lock()
+	defer d.reload.mu.Unlock()
+	return fn(d.Config())
 }
 
-// configReport is the configuration as the engine shows it. It holds no secrets.
-type configReport struct {
+// prepareReload does all that can fail, on values of its own. What it returns has the verdict also when it fails.
+func (d *Daemon) prepareReload(ctx context.Context) (next *configStore, outside Prepared, err error) {
+	old := d.config.Load()
+	next = &configStore{startup: old.startup, generation: old.generation + 1}
+	var changes []config.Change
+	defer func() {
+		if err != nil {
+			next.verdict = config.Reject(err, changes)
+		}
+	}()
+	if next.configured, next.origins, err = d.reload.Load(); err != nil {
+		return next, outside, err
+	}
+	changes = config.Diff(old.Config, next.configured)
+	if err := Validate(next.configured); err != nil {
+		return next, outside, err
+	}
+	next.Config = config.Running(old.startup, next.configured)
+	table, warnings, err := runtimes.Setup(ctx, next.Config, runtimesDir(&next.Config))
+	if err != nil {
+		return next, outside, err
+	}
+	next.runtimes = table
+	if outside, err = d.reload.Prepare(ctx, &next.Config); err != nil {
+		return next, outside, err
+	}
+	next.verdict = config.Accept(changes, append(warnings, outside.Warnings...))
+	next.verdict.Notes = outside.Notes
+	return next, outside, nil
+}
+
+// ConfigReport is the configuration as the engine shows it. It holds no secrets.
+type ConfigReport struct {
 	Generation uint64         `json:"generation"`
 	Keys       []config.Entry `json:"keys"`
 	Last       config.Verdict `json:"last-reload"`
@@ -134,5 +178,5 @@ type configReport struct {
 // ConfigReport tells the value of every key, where it comes from, and what became of the last reload.
 func (d *Daemon) ConfigReport() any {
 	s := d.config.Load()
-	return configReport{Generation: s.generation, Keys: config.Entries(s.Config, s.configured, s.origins), Last: s.verdict}
+	return ConfigReport{Generation: s.generation, Keys: config.Entries(s.Config, s.configured, s.origins), Last: s.verdict}
 }

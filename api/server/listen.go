@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/log"
 	"github.com/docker/go-connections/tlsconfig"
 	"golang.org/x/sys/unix"
 )
@@ -24,31 +23,7 @@ const (
 	backlog     = 1024
 )
 
-// ListenAll listens on every address: unix:///path, tcp://host:port, fd:// (all sockets of systemd) or fd://N (the one
-// with that number). A unix socket belongs to group, a name or a number; empty is root's. With a tlsConfig every tcp
-// listener speaks TLS. If one address fails, none is listened on.
-func ListenAll(
-	ctx context.Context, hosts []string, group string, tlsConfig *tls.Config,
-) (all []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range all {
-				err = errors.Join(err, l.Close())
-			}
-			all = nil
-		}
-	}()
-	for _, host := range hosts {
-		ls, err := listen(ctx, host, group, tlsConfig)
-		if err != nil {
-			return all, fmt.Errorf("listen on %s: %w", host, err)
-		}
-		all = append(all, ls...)
-	}
-	return all, nil
-}
-
-// TLS makes the configuration of the tcp listeners. With verify, clients need a certificate that ca signed; without on
+// TLS loads the configuration of the tcp listeners. With verify, clients need a certificate that ca signed; without on
 // and verify there is no TLS, and the configuration is nil.
 func TLS(on, verify bool, ca, cert, key string) (*tls.Config, error) {
 	if !on && !verify {
@@ -66,31 +41,21 @@ func TLS(on, verify bool, ca, cert, key string) (*tls.Config, error) {
 	return c, nil
 }
 
-func listen(ctx context.Context, host, group string, tlsConfig *tls.Config) ([]net.Listener, error) {
-	proto, addr, ok := strings.Cut(host, "://")
-	if !ok {
-		return nil, errors.New("the address has to begin with unix://, tcp:// or fd://")
-	}
+// listen opens an address: unix:///path, tcp://host:port, fd:// (all sockets of systemd) or fd://N (the one with that
+// number). A unix socket belongs to group, a name or a number; empty is root's.
+func listen(ctx context.Context, address, group string) ([]net.Listener, error) {
+	proto, addr, _ := strings.Cut(address, "://")
 	switch proto {
 	case "unix":
 		l, err := listenUnix(ctx, addr, group)
 		return []net.Listener{l}, err
 	case "tcp":
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		if tlsConfig != nil {
-			return []net.Listener{tls.NewListener(l, tlsConfig)}, nil
-		}
-		if ip := l.Addr().(*net.TCPAddr).IP; !ip.IsLoopback() {
-			log.G(ctx).Warnf("listening on %s without TLS: whoever reaches it is root on this machine", host)
-		}
-		return []net.Listener{l}, nil
+		return []net.Listener{l}, err
 	case "fd":
 		return inherited(addr)
 	}
-	return nil, fmt.Errorf("%s:// is not known; there are unix://, tcp:// and fd://", proto)
+	return nil, errors.New("an address has to begin with unix://, tcp:// or fd://")
 }
 
 // listenUnix binds, sets owner and mode, and only then listens: nobody can connect before it is so. (A umask would hold

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,21 +45,21 @@ type Server struct {
 	version    string
 	minVersion string
 	routes     *http.ServeMux
-	http       *http.Server
 	closing    context.Context // done as soon as Close begins: endless answers end
 	close      context.CancelFunc
 	base       context.Context // done when Close has waited long enough: every request ends
 	cancelBase context.CancelFunc
 
 	mu       sync.Mutex
-	closed   bool           // no request begins any more
+	closed   bool // no request begins any more
+	serving  map[*http.Server]bool
 	requests sync.WaitGroup // also those whose connection http.Server no longer knows
 }
 
 // New makes a server. Nothing is listened on yet. A route that is given twice or cannot be a pattern is an error, and
 // so is a minimum version outside of what is served.
 func New(o Options) (*Server, error) {
-	s := &Server{version: o.Version, minVersion: o.MinVersion}
+	s := &Server{version: o.Version, minVersion: o.MinVersion, serving: map[*http.Server]bool{}}
 	if s.minVersion == "" {
 		s.minVersion = versions.Min
 	}
@@ -72,28 +74,53 @@ func New(o Options) (*Server, error) {
 	s.routes = mux
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.base, s.cancelBase = context.WithCancel(context.Background())
-	s.http = &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return s.base },
-	}
 	return s, nil
 }
 
 // Handler is the API as a handler, for whoever brings a listener of their own. It serves until Close.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-// Serve accepts connections from l until Close or until ctx is done, and closes l. It returns nil after Close.
+// Serve accepts connections from l until Close or until ctx is done, closes l, and returns when the requests that came
+// over it have ended. It returns nil after Close and when ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	// Each listener has a server of its own, so that one can go away while the others serve on.
+	hs := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+	}
+	if !s.track(hs) {
+		return l.Close()
+	}
+	defer s.forget(hs)
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	err := s.http.Serve(l)
+	err := hs.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
+		if hs.Shutdown(s.base) != nil {
+			_ = hs.Close()
+		}
 		return nil
 	}
 	return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+}
+
+// track reports false once Close has been called.
+func (s *Server) track(hs *http.Server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.serving[hs] = true
+	}
+	return !s.closed
+}
+
+func (s *Server) forget(hs *http.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.serving, hs)
 }
 
 // Close stops listening, ends streams at once, and lets other requests end by themselves until ctx is done; then it
@@ -101,9 +128,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
+	serving := slices.Collect(maps.Keys(s.serving))
 	s.mu.Unlock()
 	s.close()
-	err := s.http.Shutdown(ctx)
+	var ending sync.WaitGroup
+	for _, hs := range serving {
+		ending.Go(func() { _ = hs.Shutdown(ctx) }) // Serve closes what is left
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -113,16 +144,14 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ended:
 	case <-ctx.Done():
 	}
+	ending.Wait()
 	s.cancelBase()
-	if err != nil {
-		err = s.http.Close()
-	}
 	select {
 	case <-ended:
 	case <-time.After(cancelGrace):
-		err = errors.Join(err, errors.New("requests are still running although they were cancelled"))
+		return errors.New("requests are still running although they were cancelled")
 	}
-	return err
+	return nil
 }
 
 // begin counts a request. It reports false once Close has been called.

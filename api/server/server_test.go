@@ -39,15 +39,13 @@ func serve(t *testing.T, o Options) (*Server, func(method, path string) (*http.R
 	s, err := New(o)
 	assert.NilError(t, err)
 	path := filepath.Join(t.TempDir(), "api.sock")
-	ls, err := ListenAll(t.Context(), []string{"unix://" + path}, "", nil)
-	assert.NilError(t, err)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background(), ls[0]) }()
+	ls := NewListeners(s, "")
+	change(t, ls, nil, "unix://"+path)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		assert.Check(t, s.Close(ctx))
-		assert.Check(t, <-served)
+		ls.Wait()
 	})
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)

@@ -14,22 +14,39 @@ import (
 	"syscall"
 
 	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
 	"github.com/berthd/berth"
+	"github.com/berthd/berth/daemon"
 	"github.com/berthd/berth/daemon/config"
-	"github.com/berthd/berth/daemon/runtimes"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	if err := run(context.Background(), os.Args[1:]); err != nil {
+	run := run
+	if len(os.Args) > 1 {
+		if ask := requests[os.Args[1]]; ask != nil {
+			run = func(ctx context.Context, args []string) error { return ask(ctx, args[1:]) }
+		}
+	}
+	err := run(context.Background(), os.Args[1:])
+	var code exitCode
+	switch {
+	case errors.As(err, &code):
+		os.Exit(int(code))
+	case err != nil:
 		fmt.Fprintf(os.Stderr, "berthd: %v\n", err)
 		os.Exit(1)
 	}
 }
+
+// exitCode ends the program when all has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // program is one run of berthd: what the command line said, and the engine.
 type program struct {
@@ -50,6 +67,14 @@ func run(ctx context.Context, args []string) error {
 	return p.close(ctx)
 }
 
+const usage = `Usage: berthd [flags]           run the daemon
+       berthd reload [flags]    have a running daemon reload its configuration, and tell what became of it
+       berthd config [flags]    show the configuration of a running daemon
+
+A container engine that speaks the Docker Engine API.
+
+%s`
+
 // parse reads the command line. It returns nil when what was asked for has been done.
 func parse(args []string) (*program, error) {
 	fs := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
@@ -58,7 +83,7 @@ func parse(args []string) (*program, error) {
 	validate := fs.Bool("validate", false, "Check the configuration, say what is wrong with it, and exit.")
 	showVersion := fs.BoolP("version", "v", false, "Print the version and exit.")
 	fs.Usage = func() {
-		fmt.Fprintf(os.Stderr, "Usage: berthd [flags]\n\nA container engine that speaks the Docker Engine API.\n\n%s", fs.FlagUsages())
+		fmt.Fprintf(os.Stderr, usage, fs.FlagUsages())
 	}
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -67,7 +92,7 @@ func parse(args []string) (*program, error) {
 		return nil, config.FlagError(fs, err)
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("berthd takes flags only, not %q: see berthd --help", fs.Arg(0))
+		return nil, fmt.Errorf("there is no command %q: see berthd --help", fs.Arg(0))
 	}
 	switch {
 	case *showVersion:
@@ -77,7 +102,7 @@ func parse(args []string) (*program, error) {
 		file, explicit := config.File(fs)
 		cfg, _, err := config.Load(file, explicit, fs)
 		if err == nil {
-			err = runtimes.Validate(cfg)
+			err = daemon.Validate(cfg)
 		}
 		if err == nil {
 			fmt.Fprintln(os.Stderr, "configuration OK")
@@ -91,7 +116,10 @@ func (p *program) start(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("berthd needs to be started by root")
 	}
-	p.engine, err = berth.New(ctx, berth.Options{Flags: p.flags, Applied: setLogger, Version: version, Commit: commit()})
+	p.engine, err = berth.New(ctx, berth.Options{
+		Flags: p.flags, Applied: setLogger, Reloaded: func(v config.Verdict) { notifyReload(ctx, v) },
+		Version: version, Commit: commit(),
+	})
 	if err != nil {
 		return err
 	}
@@ -116,9 +144,7 @@ func (p *program) serve(ctx context.Context) {
 			notify(ctx, "STOPPING=1")
 			return
 		}
-		notify(ctx, reloading())
 		p.engine.Reload(ctx)
-		notify(ctx, "READY=1")
 	}
 }
 
@@ -142,9 +168,13 @@ func setLogger(cfg *config.Config) {
 	if err := log.SetLevel(level); err != nil {
 		log.L.WithError(err).Error("the log level cannot be set")
 	}
-	if err := log.SetFormat(log.OutputFormat(cfg.LogFormat)); err != nil {
-		log.L.WithError(err).Error("the log format cannot be set")
+	var format logrus.Formatter = &logrus.JSONFormatter{TimestampFormat: log.RFC3339NanoFixed}
+	if cfg.LogFormat == "text" {
+		format = &logrus.TextFormatter{
+			TimestampFormat: log.RFC3339NanoFixed, FullTimestamp: true, DisableColors: cfg.RawLogs,
+		}
 	}
+	log.L.Logger.SetFormatter(format)
 }
 
 // commit is the revision that this program was built from.

@@ -38,6 +38,7 @@ func ParseHost(s string, tls bool) (Host, error) {
 		if len(addr) > 107 {
 			return bad("the path is longer than 107 bytes")
 		}
+		addr = filepath.Clean(addr)
 	case "fd":
 	case "tcp":
 		if strings.ContainsAny(addr, "/?#") {

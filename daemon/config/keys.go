@@ -38,9 +38,9 @@ type Key struct {
 	check func(*Config) error
 }
 
-// Keys returns all keys, sorted by name.
+// Keys returns all keys, sorted by path.
 func Keys() []Key {
-	return slices.SortedFunc(slices.Values(table), func(a, b Key) int { return strings.Compare(a.Name, b.Name) })
+	return slices.SortedFunc(slices.Values(table), func(a, b Key) int { return strings.Compare(a.Path(), b.Path()) })
 }
 
 // Path is the key as the file has it: with its section.

@@ -31,10 +31,11 @@ type Verdict struct {
 	Outcome  Outcome  `json:"outcome"`
 	Error    string   `json:"error,omitempty"`    // all of what led to a rejection
 	Warnings []string `json:"warnings,omitempty"` // what works less well than the file may want
+	Notes    []string `json:"notes,omitempty"`    // what is new although no key changed: certificates that were replaced
 	Changes  []Change `json:"changes"`            // sorted by key; not nil
 }
 
-// Diff returns the keys in which configured differs from running, sorted by name: what a reload to configured applies,
+// Diff returns the keys in which configured differs from running, sorted by key: what a reload to configured applies,
 // and what waits for a new process. The latter are told at every reload for as long as they differ.
 func Diff(running, configured Config) []Change {
 	changes := []Change{}
@@ -128,7 +129,7 @@ func (v Verdict) String() string {
 	if v.Outcome == Rejected {
 		return "rejected, nothing was applied: " + strings.ReplaceAll(v.Error, "\n", "; ")
 	}
-	if len(v.Changes) == 0 {
+	if len(v.Changes)+len(v.Notes) == 0 {
 		return "applied: nothing differs"
 	}
 	var applied, waiting []string
@@ -140,6 +141,7 @@ func (v Verdict) String() string {
 		}
 	}
 	var parts []string
+	applied = append(applied, v.Notes...)
 	if len(applied) > 0 {
 		parts = append(parts, "applied: "+strings.Join(applied, ", "))
 	}
@@ -158,7 +160,7 @@ type Entry struct {
 	Reloadable bool            `json:"reloadable"`
 }
 
-// Entries lists all keys, sorted by name.
+// Entries lists all keys, sorted.
 func Entries(running, configured Config, origins Origins) []Entry {
 	keys := Keys()
 	entries := make([]Entry, 0, len(keys))

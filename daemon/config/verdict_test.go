@@ -21,8 +21,8 @@ func TestDiffAndRunning(t *testing.T) {
 	assert.DeepEqual(t, changes, []Change{
 		{Key: "data-root", Outcome: NeedsRestart, Running: raw(`"/var/lib/berth"`), Configured: raw(`"/other"`)},
 		{Key: "debug", Outcome: Applied, Running: raw(`false`), Configured: raw(`true`)},
-		{Key: "proxies.http-proxy", Outcome: Applied, Running: raw(`""`), Configured: raw(`"http://xxxxx:xxxxx@x"`)},
 		{Key: "labels", Outcome: Applied, Running: raw(`["a=b"]`), Configured: raw(`["a=c"]`)},
+		{Key: "proxies.http-proxy", Outcome: Applied, Running: raw(`""`), Configured: raw(`"http://xxxxx:xxxxx@x"`)},
 		{Key: "storage-driver", Outcome: NeedsRestart, Running: raw(`"native"`), Configured: raw(`""`)},
 	})
 	running := Running(start, next)

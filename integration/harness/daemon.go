@@ -25,9 +25,12 @@ type Daemon struct {
 	Sandbox *Sandbox
 	t       testing.TB
 	args    []string
+	env     []string
 	config  M
 	bare    bool
 	process *process // nil before the first Start
+
+	hostsInFile bool
 }
 
 // process is one life of berthd.
@@ -46,6 +49,12 @@ func Config(keys M) Option { return func(d *Daemon) { d.config = keys } }
 // Args are more flags for the daemon.
 func Args(args ...string) Option { return func(d *Daemon) { d.args = append(d.args, args...) } }
 
+// Env are variables of the daemon's environment: NAME=value.
+func Env(vars ...string) Option { return func(d *Daemon) { d.env = append(d.env, vars...) } }
+
+// HostsInFile has the daemon take its addresses from the configuration file alone. The harness asks at Host.
+func HostsInFile() Option { return func(d *Daemon) { d.hostsInFile = true } }
+
 // NoImage leaves the image store empty; otherwise it has busybox:latest.
 func NoImage() Option { return func(d *Daemon) { d.bare = true } }
 
@@ -60,6 +69,9 @@ func Start(t testing.TB, opts ...Option) *Daemon {
 	d.API = newAPI(t, func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.File("s"))
 	})
+	if d.hostsInFile {
+		d.config["hosts"] = []string{d.Host()}
+	}
 	d.WriteConfig(d.config)
 	t.Cleanup(d.cleanup)
 	d.Start()
@@ -83,11 +95,18 @@ func (d *Daemon) File(path ...string) string {
 
 // Flags are the flags that the daemon is started with.
 func (d *Daemon) Flags() []string {
-	return append([]string{
+	flags := []string{
 		"--config-file", d.File("daemon.json"), "--data-root", d.File("d"), "--exec-root", d.File("e"),
-		"--pidfile", d.File("p"), "--host", "unix://" + d.File("s"),
-	}, d.args...)
+		"--pidfile", d.File("p"),
+	}
+	if !d.hostsInFile {
+		flags = append(flags, "--host", d.Host())
+	}
+	return append(flags, d.args...)
 }
+
+// Host is the address of the daemon's socket.
+func (d *Daemon) Host() string { return "unix://" + d.File("s") }
 
 // Start starts the daemon again after Stop or Kill9.
 func (d *Daemon) Start() {
@@ -97,6 +116,7 @@ func (d *Daemon) Start() {
 	defer log.Close()
 	cmd := d.Sandbox.Command(Berthd(), d.Flags()...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), d.env...)
 	assert.NilError(d.t, cmd.Start())
 	p := &process{exited: make(chan struct{})}
 	d.process = p

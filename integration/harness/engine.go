@@ -26,16 +26,17 @@ type Engine struct {
 	Dir string
 }
 
-// StartEngine starts an engine with busybox:latest. When the test ends it removes all containers, closes the engine,
+// StartEngine starts an engine with busybox:latest, with options of its own if it is given what changes them. When the test ends it removes all containers, closes the engine,
 // and fails the test if anything of it is left: a mount, a process, or a goroutine of any engine.
-func StartEngine(t testing.TB) *Engine {
+func StartEngine(t testing.TB, change ...func(*berth.Options)) *Engine {
 	t.Helper()
 	dir, err := os.MkdirTemp(os.Getenv("SANDBOX"), "e")
 	assert.NilError(t, err)
-	engine, err := berth.New(t.Context(), berth.Options{
-		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"),
-		ShimPath: ShimPath(),
-	})
+	options := berth.Options{DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"), ShimPath: ShimPath()}
+	for _, c := range change {
+		c(&options)
+	}
+	engine, err := berth.New(t.Context(), options)
 	assert.NilError(t, err)
 	socket := filepath.Join(dir, "s")
 	listener, err := net.Listen("unix", socket)
