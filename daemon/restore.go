@@ -53,6 +53,8 @@ func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then f
 	if err := d.settle(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Errorf("what container %s had for its last run cannot be given back", c.ID)
 	}
+	// A daemon that died while files were copied out of a stopped container has left its layer mounted.
+	warn(ctx, "unmount the layer of a container that does not run", d.layers.Unmount(ctx, c.ID))
 	return d.resumeIntent(c)
 }
 

@@ -36,6 +36,7 @@ func TestCLI(t *testing.T) {
 				{"run at a terminal", cliRunTerminal},
 				{"stop and kill", cliStop},
 				{"rename and remove", cliRename},
+				{"diff", cliDiff},
 				{"events", cliEvents},
 				{"info and version", cliInfo},
 			} {

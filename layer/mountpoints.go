@@ -17,6 +17,8 @@ var (
 	mountPointFiles = []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/console", "/.dockerenv"}
 )
 
+const mtab = "/etc/mtab"
+
 // makeMountPoints makes what is missing of these places in the file system at root. What the image has there stays as
 // it is. Symbolic links of the image are followed inside root only.
 func makeMountPoints(root string) error {
@@ -36,7 +38,7 @@ func makeMountPoints(root string) error {
 		}
 	}
 	if etc, ok := resolve(root, "/etc"); ok {
-		return skipShape("/etc/mtab", scope.Symlink("/proc/mounts", filepath.Join(etc, "mtab")))
+		return skipShape(mtab, scope.Symlink("/proc/mounts", filepath.Join(etc, "mtab")))
 	}
 	return nil
 }

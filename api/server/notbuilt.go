@@ -50,7 +50,6 @@ func features() []feature {
 		{prefix: "/containers/{id}/archive", what: "copying files into and out of containers is"},
 		{prefix: "/containers/{id}/top", what: "listing the processes of a container is"},
 		{prefix: "/containers/{id}/stats", what: "statistics of containers are"},
-		{prefix: "/containers/{id}/changes", what: "listing changed files is"},
 		{prefix: "/containers/{id}/export", what: "exporting a container is"},
 		{prefix: "/containers/{id}/update", what: "updating a container's limits is"},
 		{prefix: "/containers/{id}/resize", what: "resizing a terminal is"},

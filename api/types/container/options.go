@@ -87,6 +87,12 @@ type WaitError struct {
 	Message string
 }
 
+// FilesystemChange is one file in the answer of GET /containers/{id}/changes.
+type FilesystemChange struct {
+	Path string
+	Kind uint8 // 0: modified, 1: added, 2: deleted
+}
+
 // AttachOptions is the query of attach. Streams is called once, when it is sure that the attach will work: it takes
 // over the connection and gives the two directions. Output in frames (stdcopy) comes without a TTY, raw with one.
 type AttachOptions struct {

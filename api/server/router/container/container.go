@@ -27,6 +27,7 @@ type Backend interface {
 	ContainerWait(ctx context.Context, name string, c containertypes.WaitCondition, found func()) (containertypes.WaitResponse, error)
 	// ContainerLogs calls found before the first line.
 	ContainerLogs(ctx context.Context, name string, o containertypes.LogsOptions, found func(tty bool), send func(containertypes.LogMessage) error) error
+	ContainerChanges(ctx context.Context, name string) ([]containertypes.FilesystemChange, error)
 	ContainerAttach(ctx context.Context, name string, o containertypes.AttachOptions) error
 
 	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
@@ -49,6 +50,7 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/containers/create", Handler: r.create},
 		{Method: http.MethodGet, Path: "/containers/{name}/json", Handler: r.inspect},
 		{Method: http.MethodGet, Path: "/containers/{name}/logs", Handler: r.logs},
+		{Method: http.MethodGet, Path: "/containers/{name}/changes", Handler: r.changes},
 		{Method: http.MethodPost, Path: "/containers/{name}/start", Handler: r.start},
 		{Method: http.MethodPost, Path: "/containers/{name}/stop", Handler: r.stop},
 		{Method: http.MethodPost, Path: "/containers/{name}/restart", Handler: r.restart},
