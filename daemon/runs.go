@@ -5,12 +5,16 @@ import (
 	"sync"
 
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/stats"
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/libcontainerd/task"
 )
 
-// runs knows the task of each container that runs, and who waits for the next run of one in order to attach to it.
+// runs knows the task of each container that runs, who waits for the next run of one in order to attach to it, and who
+// watches what it uses.
 type runs struct {
+	usage stats.Sampler
+
 	mu      sync.Mutex
 	live    map[string]*liveRun
 	waiting map[string][]*waiter

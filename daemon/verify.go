@@ -27,7 +27,7 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 	}
 	for _, check := range []func() error{
 		func() error { return verifyConfig(req.Config) },
-		func() error { return verifyResources(&req.HostConfig.Resources) },
+		func() error { return verifyResources(&req.HostConfig.Resources, false) },
 		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
 		func() error { return d.verifyHostConfig(store, req.HostConfig) },
 		func() error { return notBuilt(req) },
@@ -61,12 +61,13 @@ func verifyConfig(cfg *containertypes.Config) error {
 
 const minMemory = 6 << 20 // below that the runtime cannot start a process
 
-func verifyResources(r *containertypes.Resources) error {
+// verifyResources checks limits. Those of an update may lean on what the container has.
+func verifyResources(r *containertypes.Resources, update bool) error {
 	bad := errdefs.InvalidParameterf
 	switch {
 	case r.Memory < 0, r.Memory > 0 && r.Memory < minMemory:
 		return bad("Minimum memory limit allowed is 6MB")
-	case r.Memory == 0 && r.MemorySwap > 0:
+	case r.Memory == 0 && r.MemorySwap > 0 && !update:
 		return bad("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
 		return bad("Minimum memoryswap limit should be larger than memory limit, see usage")

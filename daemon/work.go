@@ -20,12 +20,13 @@ type work struct {
 	mu       sync.Mutex
 	draining bool
 	closed   bool
+	busy     map[string]bool // kinds of work that only one does at a time
 	wg       sync.WaitGroup
 }
 
 func newWork() *work {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &work{ctx: ctx, cancel: cancel}
+	return &work{ctx: ctx, cancel: cancel, busy: map[string]bool{}}
 }
 
 // Go runs fn unless the daemon is closing.
@@ -50,6 +51,21 @@ func (w *work) ending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.draining || w.closed
+}
+
+// only takes the right to do a kind of work of which there is one at a time, until done is called.
+func (w *work) only(kind string) (done func(), _ error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy[kind] {
+		return nil, errdefs.Conflictf("a prune operation is already running")
+	}
+	w.busy[kind] = true
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.busy, kind)
+	}, nil
 }
 
 // Close cancels what runs and waits for it as long as ctx lasts.

@@ -19,7 +19,7 @@ const module = "github.com/berthd/berth"
 // what neighbours allows.
 var rows = [][]string{
 	{"errdefs", "api/types"},
-	{"daemon/config", "daemon/network", "daemon/events", "daemon/logger", "daemon/runtimes"},
+	{"daemon/config", "daemon/network", "daemon/events", "daemon/logger", "daemon/runtimes", "daemon/stats"},
 	{"container"},
 	{"image", "layer", "libnetwork", "libcontainerd", "volume", "oci"},
 	{"daemon"},

@@ -115,7 +115,25 @@ type Streams struct {
 	Gone context.Context
 }
 
+// UpdateRequest is the body of POST /containers/{id}/update. Zero, an empty name and null mean "leave it as it is".
+type UpdateRequest struct {
+	Resources
+	RestartPolicy RestartPolicy
+}
+
 // UpdateResponse is what POST /containers/{id}/update answers.
 type UpdateResponse struct {
 	Warnings []string
+}
+
+// PruneReport is what POST /containers/prune answers.
+type PruneReport struct {
+	ContainersDeleted []string // null when there are none
+	SpaceReclaimed    uint64   // bytes of their layers
+}
+
+// TopResponse is what GET /containers/{id}/top answers: a table of processes.
+type TopResponse struct {
+	Titles    []string
+	Processes [][]string
 }

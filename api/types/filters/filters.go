@@ -6,7 +6,9 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berthd/berth/errdefs"
 )
@@ -86,6 +88,38 @@ func (a Args) Labels(key string, labels map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// Until reads the one value of "until": a duration before now, Unix seconds with an optional fraction, or a date with an
+// optional time, in the zone of this machine unless it says another. Without a value it is the zero time.
+func (a Args) Until(now time.Time) (time.Time, error) {
+	v := a["until"]
+	switch {
+	case len(v) == 0:
+		return time.Time{}, nil
+	case len(v) > 1:
+		return time.Time{}, errdefs.InvalidParameterf("more than one until filter specified")
+	}
+	if d, err := time.ParseDuration(v[0]); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02",
+	} {
+		if t, err := time.ParseInLocation(layout, v[0], time.Local); err == nil {
+			return t, nil
+		}
+	}
+	whole, frac, _ := strings.Cut(v[0], ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || len(frac) > 9 {
+		return time.Time{}, errdefs.InvalidParameterf("invalid filter 'until=%s': give a duration (24h), a date or Unix seconds", v[0])
+	}
+	nano, err := strconv.ParseUint("0"+frac+strings.Repeat("0", 9-len(frac)), 10, 64)
+	if err != nil {
+		return time.Time{}, errdefs.InvalidParameterf("invalid filter 'until=%s': %w", v[0], err)
+	}
+	return time.Unix(sec, int64(nano)), nil
 }
 
 // Bool reads the value of key as a yes or no; def holds where there is none.

@@ -12,6 +12,8 @@ type Behaviour struct {
 	InspectSize      bool // from 1.21: inspect takes the size query
 	StopTakesSignal  bool // from 1.42: stop and restart take a signal
 	ImageFilterQuery bool // below 1.41: the image list takes filter, a reference
+	StatsOneShot     bool // from 1.41: stats takes one-shot
+	StatsNotBoth     bool // 1.41 to 1.51: stats refuses stream with one-shot
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
 }
@@ -36,6 +38,10 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
 		{Below: "1.41", What: "the image list takes a name as filter", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImageFilterQuery = true })}},
+		{From: "1.41", What: "stats takes one-shot", Do: []effect{
+			behaviour(func(b *Behaviour) { b.StatsOneShot = true })}},
+		{From: "1.41", Below: "1.52", What: "stats refuses stream with one-shot", Do: []effect{
+			behaviour(func(b *Behaviour) { b.StatsNotBoth = true })}},
 		{From: "1.42", What: "stop and restart take a signal", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
 		{From: "1.52", What: "events are JSON lines", Do: []effect{

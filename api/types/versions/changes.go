@@ -6,7 +6,7 @@ import "slices"
 func changes() []Change {
 	return slices.Concat(
 		behaviours(), messageChanges(),
-		containerChanges(), createChanges(), waitChanges(),
+		containerChanges(), createChanges(), updateChanges(), statsChanges(), waitChanges(),
 		imageChanges(), networkChanges(), systemChanges(),
 	)
 }

@@ -39,6 +39,11 @@ func TestContextWithoutARequestIsTheNewest(t *testing.T) {
 
 // TestKeysComeAndGo asks of each key at which versions it is there.
 func TestKeysComeAndGo(t *testing.T) {
+	stats := func() any {
+		return &container.StatsResponse{
+			ID: "c", Name: "/c", OSType: "linux", Networks: map[string]container.NetworkStats{"eth0": {RxBytes: 1}},
+		}
+	}
 	names := func() any {
 		return &image.InspectResponse{Created: nil, Config: &image.Config{}}
 	}
@@ -68,6 +73,8 @@ func TestKeysComeAndGo(t *testing.T) {
 		{"image", "", "1.44", "VirtualSize", names}, {"image", "", "1.44", "Created", names},
 		{"image", "", "1.45", "ContainerConfig", names}, {"image", "", "1.24", "Container", names},
 		{"image", "", "1.52", "Parent", names}, {"image", "", "1.52", "DockerVersion", names},
+		{"stats", "1.52", "", "os_type", stats}, {"stats", "1.21", "", "id", stats}, {"stats", "1.21", "", "name", stats},
+		{"stats", "1.21", "", "networks", stats}, {"stats", "", "1.21", "network", stats}, {"stats", "", "", "cpu_stats", stats},
 		{"wait", "", "1.24", "Error", func() any { return &container.WaitResponse{} }},
 	} {
 		for _, v := range versions.All() {
@@ -96,6 +103,8 @@ func respond(p *versions.Profile, v any) any {
 	case *container.Summary:
 		return versions.Response(p, v)
 	case *container.WaitResponse:
+		return versions.Response(p, v)
+	case *container.StatsResponse:
 		return versions.Response(p, v)
 	case *image.Summary:
 		return versions.Response(p, v)

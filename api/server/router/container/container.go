@@ -7,6 +7,7 @@ import (
 
 	"github.com/berthd/berth/api/server/httputil"
 	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/api/types/filters"
 )
 
 // Backend is what the routes ask for. Errors have a class.
@@ -20,6 +21,11 @@ type Backend interface {
 	ContainerKill(ctx context.Context, name, signal string) error
 	ContainerPause(ctx context.Context, name string) error
 	ContainerUnpause(ctx context.Context, name string) error
+	ContainerUpdate(ctx context.Context, name string, req containertypes.UpdateRequest) (containertypes.UpdateResponse, error)
+	ContainerPrune(ctx context.Context, f filters.Args) (containertypes.PruneReport, error)
+	ContainerTop(ctx context.Context, name, psArgs string) (containertypes.TopResponse, error)
+	// ContainerStats calls send for every measurement.
+	ContainerStats(ctx context.Context, name string, o containertypes.StatsOptions, send func(*containertypes.StatsResponse) error) error
 	ContainerRename(ctx context.Context, name, newName string) error
 	ContainerRemove(ctx context.Context, name string, o containertypes.RemoveOptions) error
 	ContainerResize(ctx context.Context, name string, height, width uint32) error
@@ -57,6 +63,10 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/containers/{name}/kill", Handler: r.kill},
 		{Method: http.MethodPost, Path: "/containers/{name}/pause", Handler: r.pause},
 		{Method: http.MethodPost, Path: "/containers/{name}/unpause", Handler: r.unpause},
+		{Method: http.MethodPost, Path: "/containers/{name}/update", Handler: r.update},
+		{Method: http.MethodPost, Path: "/containers/prune", Handler: r.prune},
+		{Method: http.MethodGet, Path: "/containers/{name}/top", Handler: r.top},
+		{Method: http.MethodGet, Path: "/containers/{name}/stats", Handler: r.stats},
 		{Method: http.MethodPost, Path: "/containers/{name}/rename", Handler: r.rename},
 		{Method: http.MethodPost, Path: "/containers/{name}/wait", Handler: r.wait},
 		{Method: http.MethodPost, Path: "/containers/{name}/resize", Handler: r.resize},
