@@ -44,8 +44,8 @@ func parseMounts(req containertypes.CreateRequest) (map[string]*container.MountP
 		}
 	}
 	for dest := range hc.Tmpfs {
-		if !filepath.IsAbs(dest) {
-			return nil, errdefs.InvalidParameterf("invalid mount path: '%s' mount path must be absolute", dest)
+		if err := checkDestination(dest); err != nil {
+			return nil, err
 		}
 		if mps[filepath.Clean(dest)] != nil {
 			return nil, errdefs.InvalidParameterf("Duplicate mount point: %s", dest)
