@@ -29,7 +29,7 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	}
 	if hc.CgroupnsMode == "" {
 		hc.CgroupnsMode = store.DefaultCgroupnsMode
-		if hc.Privileged && !h.oci.Limits.CgroupV2 {
+		if hc.Privileged && !h.oci.CanLimit.CgroupV2 {
 			hc.CgroupnsMode = "host"
 		}
 	}
@@ -46,13 +46,13 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
 		hc.MemorySwappiness = nil
 	}
-	if hc.Memory > 0 && hc.MemorySwap == 0 && h.oci.Limits.Swap {
+	if hc.Memory > 0 && hc.MemorySwap == 0 && h.oci.CanLimit.Swap {
 		hc.MemorySwap = 2 * hc.Memory
 	}
 	if hc.OomKillDisable == nil {
 		hc.OomKillDisable = new(bool)
 	}
-	if !h.oci.Limits.OOMKillDisable {
+	if !h.oci.CanLimit.OOMKillDisable {
 		hc.OomKillDisable = nil
 	}
 	hc.KernelMemory, hc.KernelMemoryTCP = nil, nil

@@ -69,7 +69,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	no, none, can := false, []string(nil), d.host.oci.Limits
+	no, none, can := false, []string(nil), d.host.oci.CanLimit
 	i := &system.Info{
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
 			{"driver-type", "io.containerd.snapshotter.v1"},
@@ -143,7 +143,7 @@ func (d *Daemon) securityOptions(store *configStore) []string {
 	if d.host.oci.Seccomp {
 		opts = append(opts, "name=seccomp,profile="+store.SeccompProfile)
 	}
-	if d.host.oci.Limits.CgroupV2 {
+	if d.host.oci.CanLimit.CgroupV2 {
 		opts = append(opts, "name=cgroupns")
 	}
 	if store.NoNewPrivileges {

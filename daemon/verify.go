@@ -40,7 +40,7 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 	if n := len(endpoints(req.HostConfig, req.NetworkingConfig)); n > 1 {
 		return nil, errdefs.NotImplementedf("several networks for one container are not built into Berth yet")
 	}
-	limited, err := oci.FitLimits(&req.HostConfig.Resources, d.host.oci.Limits)
+	limited, err := oci.FitLimits(&req.HostConfig.Resources, d.host.oci.CanLimit)
 	return append(warnings, limited...), err
 }
 
@@ -168,7 +168,7 @@ func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostCon
 	if err := oci.CheckDeviceRules(hc.DeviceCgroupRules); err != nil {
 		return err
 	}
-	if (hc.CPURealtimePeriod != 0 || hc.CPURealtimeRuntime != 0) && !d.host.oci.Limits.CPURealtime {
+	if (hc.CPURealtimePeriod != 0 || hc.CPURealtimeRuntime != 0) && !d.host.oci.CanLimit.CPURealtime {
 		return errdefs.InvalidParameterf("kernel does not support CPU real-time scheduler")
 	}
 	if hc.CgroupParent != "" && store.CgroupDriver() == "systemd" && !strings.HasSuffix(hc.CgroupParent, ".slice") {

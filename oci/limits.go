@@ -14,8 +14,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// Limits are the limits that the kernel of this machine can set on a container.
-type Limits struct {
+// CanLimit is what the kernel of this machine can limit on a container.
+type CanLimit struct {
 	CgroupV2          bool
 	Memory            bool
 	Swap              bool
@@ -38,8 +38,8 @@ type Limits struct {
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-func detectLimits() Limits {
-	l := Limits{NumCPU: runtime.NumCPU()}
+func detectLimits() CanLimit {
+	l := CanLimit{NumCPU: runtime.NumCPU()}
 	if controllers, err := os.ReadFile(filepath.Join(cgroupRoot, "cgroup.controllers")); err == nil {
 		l.detectV2(strings.Fields(string(controllers)))
 	} else {
@@ -49,7 +49,7 @@ func detectLimits() Limits {
 }
 
 // detectV1 goes by the files at the root of each hierarchy, as dockerd does.
-func (l *Limits) detectV1() {
+func (l *CanLimit) detectV1() {
 	for file, can := range map[string]*bool{
 		"memory/memory.limit_in_bytes":         &l.Memory,
 		"memory/memory.memsw.limit_in_bytes":   &l.Swap,
@@ -73,7 +73,7 @@ func (l *Limits) detectV1() {
 
 // detectV2 goes by the controllers: the root has no files of limits. With them come all of their limits, but for that
 // of swap, which a kernel without swap does not have.
-func (l *Limits) detectV2(controllers []string) {
+func (l *CanLimit) detectV2(controllers []string) {
 	l.CgroupV2 = true
 	for _, c := range controllers {
 		switch c {
@@ -104,7 +104,7 @@ func readLine(file string) string {
 
 // FitLimits takes out of r what the kernel cannot limit: the warnings, in dockerd's words, say so. CPUs and memory nodes
 // that a container cannot have are InvalidParameter.
-func FitLimits(r *containertypes.Resources, l Limits) (warnings []string, _ error) {
+func FitLimits(r *containertypes.Resources, l CanLimit) (warnings []string, _ error) {
 	for _, f := range []struct {
 		lacking bool
 		what    string
