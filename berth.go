@@ -93,7 +93,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	srv, err := server.New(server.Options{
 		Version: o.Version, MinVersion: d.Config().MinAPIVersion,
 		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d),
-			volumerouter.Routes(d), systemrouter.Routes(d), configrouter.Routes(d)),
+			volumerouter.Routes(d.Volumes()), systemrouter.Routes(d), configrouter.Routes(d)),
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close(ctx))

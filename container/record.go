@@ -53,6 +53,7 @@ type Intent struct {
 	Parent        string // chain id of the image: what the layer stands on
 
 	Desired         Desired
+	RemoveVolumes   bool          `json:",omitempty"` // with Gone: anonymous volumes go too
 	StoppedByHand   bool          // so that unless-stopped declines at the next start of the daemon
 	Run             uint64        // number of the last start; 0: never started
 	RestartCount    int           // by the restart policy, since the last start by hand
@@ -93,6 +94,10 @@ type MountPoint struct {
 	NonRecursive         bool                         `json:",omitempty"`
 	ReadOnlyNonRecursive bool                         `json:",omitempty"`
 	CreateSource         bool                         `json:",omitempty"` // a bind whose missing source is made as a directory
+	PropagationByDefault bool                         `json:",omitempty"` // nobody asked for it: where it cannot be, there is none
+	Anonymous            bool                         `json:",omitempty"` // a volume that the user did not name
+	Declared             bool                         `json:",omitempty"` // a volume that only Config.Volumes asked for
+	Subpath              string                       `json:",omitempty"` // what of the volume is mounted; empty: all
 	Tmpfs                *containertypes.TmpfsOptions `json:",omitempty"`
 }
 

@@ -34,9 +34,6 @@ func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateR
 	if err != nil {
 		return resp, err
 	}
-	if err := d.pinSharing(req.HostConfig); err != nil {
-		return resp, err
-	}
 	defaulted := leftOpen(req.HostConfig)
 	fillHostConfig(store, d.host, req.HostConfig)
 	err = d.run(ctx, func(ctx context.Context) error {
@@ -82,6 +79,10 @@ func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest, d
 		return nil, nil, err
 	}
 	in.Defaulted = defaulted
+	ms, err := d.parseMounts(req)
+	if err != nil {
+		return nil, nil, err
+	}
 	if in.Name, err = d.reserveName(req.Name, id); err != nil {
 		return nil, nil, err
 	}
@@ -90,8 +91,15 @@ func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest, d
 		return nil, nil, err
 	}
 	stack.Push("remove the layer", func(ctx context.Context) error { return d.layers.Release(ctx, id) })
+	if err := d.takeVolumes(ctx, &in, ms, &stack); err != nil {
+		return nil, nil, err
+	}
 	c, err := d.containers.Add(in, container.Event{Action: "create"})
-	return c, warnings, err
+	if err != nil {
+		return nil, nil, err
+	}
+	warn(ctx, "release the volumes of a new container", d.volumes.Release(ctx, id)) // its record refers to them now
+	return c, warnings, nil
 }
 
 func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *image.Image) (container.Intent, error) {
@@ -110,17 +118,12 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 			cfg.Hostname = name
 		}
 	}
-	mounts, err := parseMounts(req)
-	if err != nil {
-		return container.Intent{}, err
-	}
 	return container.Intent{
 		ID: id, Created: time.Now().UTC(), Path: words[0], Args: append([]string{}, words[1:]...),
 		Config: cfg, HostConfig: hc,
 		ImageID: img.ID, ImageManifest: img.Manifest, OS: img.OS, Driver: d.layers.Driver(), Parent: img.ChainID,
-		Desired:     container.Stopped,
-		Network:     network.Settings{Networks: endpoints(hc, req.NetworkingConfig)},
-		MountPoints: mounts,
+		Desired: container.Stopped,
+		Network: network.Settings{Networks: endpoints(hc, req.NetworkingConfig)},
 	}, nil
 }
 
@@ -128,7 +131,7 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
 	eps := map[string]*network.EndpointSettings{}
 	mode := string(hc.NetworkMode)
-	if !hc.NetworkMode.IsContainer() {
+	if !strings.HasPrefix(mode, "container:") {
 		eps[mode] = &network.EndpointSettings{}
 	}
 	if nc != nil {

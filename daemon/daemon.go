@@ -19,6 +19,7 @@ import (
 	"github.com/berthd/berth/libcontainerd/embedded"
 	"github.com/berthd/berth/libcontainerd/task"
 	"github.com/berthd/berth/libnetwork"
+	"github.com/berthd/berth/volume"
 )
 
 // Daemon is one engine. Its methods may be called from everywhere at once.
@@ -28,6 +29,7 @@ type Daemon struct {
 	images     *image.Service
 	layers     *layer.Service
 	networks   *libnetwork.Service
+	volumes    *volume.Service
 	tasks      *task.Service
 	storage    *embedded.Engine
 	events     *events.Ring
@@ -73,9 +75,8 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	o.Applied(&cfg)
-	work := newWork()
 	d := &Daemon{
-		events: events.NewRing(eventsKept), runs: newRuns(work), work: work, reload: reload{Options: o},
+		events: events.NewRing(eventsKept), runs: newRuns(), work: newWork(), reload: reload{Options: o},
 	}
 	defer func() {
 		if err != nil {
@@ -133,6 +134,15 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	if d.containers, err = container.Open(containersDir(&cfg), d.events); err != nil {
 		return err
 	}
+	if d.volumes, err = volume.New(volume.Options{
+		Root: filepath.Join(cfg.DataRoot, "volumes"), Records: filepath.Join(cfg.DataRoot, "volume-records"),
+		Run: filepath.Join(cfg.ExecRoot, "volumes"), Uses: d.volumeUses,
+		Publish: func(action, name string, attrs map[string]string) {
+			d.containers.TellOther("volume", action, name, attrs)
+		},
+	}); err != nil {
+		return err
+	}
 	if d.execs, err = container.OpenExecs(filepath.Join(cfg.ExecRoot, "execs")); err != nil {
 		return err
 	}
@@ -153,6 +163,9 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 
 // Images is the image service, for the routes that are bound to it.
 func (d *Daemon) Images() *image.Service { return d.images }
+
+// Volumes is the volume service, for the routes that are bound to it.
+func (d *Daemon) Volumes() *volume.Service { return d.volumes }
 
 // Config returns the configuration in force. It is not to be written to.
 func (d *Daemon) Config() *config.Config { return &d.config.Load().Config }

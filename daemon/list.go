@@ -70,8 +70,19 @@ func summary(rec *container.Record, now time.Time) *containertypes.Summary {
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
 		},
-		Defaulted: rec.Defaulted, Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: mountPoints(rec),
+		Defaulted: rec.Defaulted, Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: summaryMounts(rec),
 	}
+}
+
+// summaryMounts are the mounts in a list: it does not say where volumes are that only Config.Volumes asked for.
+func summaryMounts(rec *container.Record) []containertypes.MountPoint {
+	mps := mountPoints(rec)
+	for i := range mps {
+		if rec.MountPoints[mps[i].Destination].Declared {
+			mps[i].Source = ""
+		}
+	}
+	return mps
 }
 
 // command joins path and arguments as people read them.

@@ -1,171 +1,155 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	containertypes "github.com/berthd/berth/api/types/container"
+	volumetypes "github.com/berthd/berth/api/types/volume"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/volume"
+	"github.com/berthd/berth/volume/mounts"
 )
 
-// parseMounts works out the mounts of a container, by destination. Binds and tmpfs are built; volumes are not yet.
-func parseMounts(req containertypes.CreateRequest) (map[string]*container.MountPoint, error) {
-	cfg, hc := req.Config, req.HostConfig
-	mps := map[string]*container.MountPoint{}
-	add := func(mp *container.MountPoint) error {
-		if mps[mp.Destination] != nil {
-			return errdefs.InvalidParameterf("Duplicate mount point: %s", mp.Destination)
+// parseMounts works out the mounts of a container that is to be made.
+func (d *Daemon) parseMounts(req containertypes.CreateRequest) ([]*mounts.Mount, error) {
+	root := d.Config().DataRoot
+	return mounts.Parse(req, mounts.Host{DataRoot: root, Container: func(ref string) (*container.Record, error) {
+		c, err := d.containers.Get(ref)
+		if err != nil {
+			return nil, err
 		}
-		mps[mp.Destination] = mp
+		return c.Snapshot(), nil
+	}})
+}
+
+// takeVolumes finds or makes the volumes of a container that is being made, which holds them until they are released,
+// and fills those that are empty with what the image has. It needs the container's layer.
+func (d *Daemon) takeVolumes(ctx context.Context, in *container.Intent, ms []*mounts.Mount, stack *undo.Stack) error {
+	stack.Push("release the volumes", func(ctx context.Context) error { return d.volumes.Release(ctx, in.ID) })
+	in.MountPoints = map[string]*container.MountPoint{}
+	for _, m := range ms {
+		in.MountPoints[m.Destination] = &m.MountPoint
+		if m.Type != "volume" {
+			continue
+		}
+		if m.Existing {
+			if err := d.volumes.Hold(ctx, m.Name, in.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		v, created, err := d.volumes.Acquire(ctx, volumetypes.CreateRequest{
+			Name: m.Name, Driver: m.Driver, DriverOpts: m.Options, Labels: m.Labels,
+		}, in.ID)
+		if err != nil {
+			return err
+		}
+		if created {
+			stack.Push("remove the volume", func(ctx context.Context) error { return d.volumes.Discard(ctx, v.Name, in.ID) })
+		}
+		m.Name, m.Driver, m.Source = v.Name, v.Driver, v.Mountpoint
+		if m.Mode == "" && !m.Declared {
+			m.Mode = "z" // as dockerd shows a label that may be shared, also where nothing is labelled
+		}
+	}
+	return d.fillVolumes(ctx, in.ID, ms)
+}
+
+func (d *Daemon) fillVolumes(ctx context.Context, id string, ms []*mounts.Mount) error {
+	if !slices.ContainsFunc(ms, func(m *mounts.Mount) bool { return m.Copy }) {
 		return nil
 	}
-	for _, b := range hc.Binds {
-		mp, err := parseBind(b)
-		if err != nil {
-			return nil, err
+	rootfs, release, err := d.layers.Hold(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, m := range ms {
+		if !m.Copy {
+			continue
 		}
-		mp.ReadOnlyNonRecursive = req.ReadOnlyNonRecursive
-		if err := add(mp); err != nil {
-			return nil, err
+		if err := d.volumes.CopyUp(ctx, m.Name, id, rootfs, m.Destination); err != nil {
+			return err
 		}
-	}
-	for _, m := range hc.Mounts {
-		mp, err := parseMount(m)
-		if err != nil {
-			return nil, err
-		}
-		mp.ReadOnlyNonRecursive = mp.ReadOnlyNonRecursive || req.ReadOnlyNonRecursive && m.Type == "bind"
-		if err := add(mp); err != nil {
-			return nil, err
-		}
-	}
-	for dest := range hc.Tmpfs {
-		if err := checkDestination(dest); err != nil {
-			return nil, err
-		}
-		if mps[filepath.Clean(dest)] != nil {
-			return nil, errdefs.InvalidParameterf("Duplicate mount point: %s", dest)
-		}
-	}
-	for dest := range cfg.Volumes {
-		if _, tmpfs := hc.Tmpfs[dest]; mps[filepath.Clean(dest)] == nil && !tmpfs {
-			return nil, errdefs.NotImplementedf("volumes are not built into Berth yet: mount a directory of the host, "+
-				"or a tmpfs, at %s (-v /path:%s or --tmpfs %s)", dest, dest, dest)
-		}
-	}
-	return mps, nil
-}
-
-var propagations = []string{"private", "rprivate", "slave", "rslave", "shared", "rshared"}
-
-// parseBind reads source:destination[:mode,mode].
-func parseBind(spec string) (*container.MountPoint, error) {
-	bad := func() error { return errdefs.InvalidParameterf("invalid volume specification: '%s'", spec) }
-	parts := strings.Split(spec, ":")
-	if len(parts) > 3 || slices.Contains(parts[:min(len(parts), 2)], "") {
-		return nil, bad()
-	}
-	if len(parts) == 1 || !filepath.IsAbs(parts[0]) {
-		if len(parts) == 1 && !filepath.IsAbs(parts[0]) {
-			return nil, errdefs.InvalidParameterf("invalid volume specification: '%s': invalid mount config for type \"volume\": "+
-				"invalid mount path: '%s' mount path must be absolute", spec, parts[0])
-		}
-		return nil, errdefs.NotImplementedf("volumes are not built into Berth yet: give the path of a directory on the host instead of %q", parts[0])
-	}
-	mp := &container.MountPoint{
-		Type: "bind", Source: filepath.Clean(parts[0]), Destination: filepath.Clean(parts[1]), RW: true,
-		Propagation: "rprivate", CreateSource: true,
-	}
-	if err := checkDestination(parts[1]); err != nil {
-		return nil, errdefs.InvalidParameterf("invalid volume specification: '%s': invalid mount config for type \"bind\": %w", spec, err)
-	}
-	if len(parts) == 3 {
-		mp.Mode = parts[2]
-		for _, o := range strings.Split(parts[2], ",") {
-			switch {
-			case o == "ro":
-				mp.RW = false
-			case slices.Contains(propagations, o):
-				mp.Propagation = o
-			case o == "rw", o == "z", o == "Z", o == "cached", o == "delegated", o == "consistent", o == "nocopy":
-			default:
-				return nil, errdefs.InvalidParameterf("invalid mode: %s", parts[2])
-			}
-		}
-	}
-	return mp, nil
-}
-
-func checkDestination(path string) error {
-	if !filepath.IsAbs(path) {
-		return errdefs.InvalidParameterf("invalid mount path: '%s' mount path must be absolute", path)
-	}
-	if filepath.Clean(path) == "/" {
-		return errdefs.InvalidParameterf("invalid specification: destination can't be '/'")
 	}
 	return nil
 }
 
-// parseMount reads one entry of HostConfig.Mounts.
-func parseMount(m containertypes.Mount) (*container.MountPoint, error) {
-	bad := func(format string, a ...any) error {
-		return errdefs.InvalidParameterf("invalid mount config for type %q: "+format, append([]any{m.Type}, a...)...)
-	}
-	if m.Target == "" {
-		return nil, bad("field Target must not be empty")
-	}
-	if err := checkDestination(m.Target); err != nil {
-		return nil, bad("%w", err)
-	}
-	mp := &container.MountPoint{Type: m.Type, Source: m.Source, Destination: filepath.Clean(m.Target), RW: !m.ReadOnly}
-	switch m.Type {
-	case "bind":
-		return mp, fillBind(mp, m, bad)
-	case "tmpfs":
-		if m.Source != "" {
-			return nil, bad("field Source must not be specified")
+// mountVolumes makes the volumes of a container ready for a run and returns what is to be mounted, by destination.
+func (d *Daemon) mountVolumes(ctx context.Context, rec *container.Record, stack *undo.Stack) (map[string]string, error) {
+	stack.Push("release the volumes", func(ctx context.Context) error { return d.volumes.Release(ctx, rec.ID) })
+	sources := map[string]string{}
+	for dest, mp := range rec.MountPoints {
+		if mp.Type != "volume" {
+			continue
 		}
-		if m.BindOptions != nil {
-			return nil, bad("field BindOptions must not be specified")
+		source, err := d.volumes.Mount(ctx, volume.Use{
+			Volume: mp.Name, Container: rec.ID, Destination: dest, Subpath: mp.Subpath, RW: mp.RW, Propagation: mp.Propagation,
+		})
+		if err != nil {
+			return nil, err
 		}
-		mp.Tmpfs = m.TmpfsOptions
-		return mp, nil
-	case "volume", "image", "npipe", "cluster":
-		return nil, errdefs.NotImplementedf("mounts of type %s are not built into Berth yet: use a bind or a tmpfs", m.Type)
+		sources[dest] = source
 	}
-	return nil, bad("mount type unknown")
+	return sources, nil
 }
 
-func fillBind(mp *container.MountPoint, m containertypes.Mount, bad func(string, ...any) error) error {
-	mp.Propagation = "rprivate"
-	switch {
-	case m.Source == "":
-		return bad("field Source must not be empty")
-	case m.VolumeOptions != nil:
-		return bad("field VolumeOptions must not be specified")
-	case m.TmpfsOptions != nil:
-		return bad("field TmpfsOptions must not be specified")
-	case !filepath.IsAbs(m.Source):
-		return bad("invalid mount path: '%s' mount path must be absolute", m.Source)
+// giveUpVolumes removes the anonymous volumes of a container that is about to be forgotten, or leaves them to nobody. It
+// may be repeated.
+func (d *Daemon) giveUpVolumes(ctx context.Context, rec *container.Record) error {
+	if !rec.RemoveVolumes {
+		return d.volumes.Disown(ctx, rec.ID)
 	}
-	mp.Source = filepath.Clean(m.Source)
-	if o := m.BindOptions; o != nil {
-		if o.Propagation != "" {
-			if !slices.Contains(propagations, o.Propagation) {
-				return bad("invalid propagation mode: %s", o.Propagation)
-			}
-			mp.Propagation = o.Propagation
+	for _, mp := range rec.MountPoints {
+		if !mp.Anonymous {
+			continue
 		}
-		mp.NonRecursive, mp.ReadOnlyNonRecursive, mp.CreateSource = o.NonRecursive, o.ReadOnlyNonRecursive, o.CreateMountpoint
-	}
-	if _, err := os.Stat(mp.Source); errors.Is(err, os.ErrNotExist) && !mp.CreateSource {
-		return bad("bind source path does not exist: %s", m.Source)
+		if err := d.volumes.Discard(ctx, mp.Name, rec.ID); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// volumeUses tells the volume service which containers refer to which volume.
+func (d *Daemon) volumeUses() map[string][]string {
+	uses := map[string][]string{}
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		for _, mp := range rec.MountPoints {
+			if mp.Type == "volume" {
+				uses[mp.Name] = append(uses[mp.Name], rec.ID)
+			}
+		}
+	}
+	return uses
+}
+
+// restoreVolumes tells the volume service which containers have a run, and finds the volumes of those that never came
+// into being, with their owners. known are the ids of all containers.
+func (d *Daemon) restoreVolumes(known map[string]bool) (orphans map[string]string, _ error) {
+	running := map[string][]string{}
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		if rec.Task == nil {
+			continue
+		}
+		running[rec.ID] = nil
+		for _, mp := range rec.MountPoints {
+			if mp.Type == "volume" {
+				running[rec.ID] = append(running[rec.ID], mp.Name)
+			}
+		}
+	}
+	if err := d.volumes.Restore(running); err != nil {
+		return nil, err
+	}
+	return d.volumes.Orphans(func(id string) bool { return known[id] }), nil
 }
 
 // makeSources makes the directories that binds are missing. It is no undo's business to remove them: dockerd's users rely

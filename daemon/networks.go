@@ -7,8 +7,6 @@ import (
 
 	"github.com/berthd/berth/api/types/filters"
 	networktypes "github.com/berthd/berth/api/types/network"
-	volumetypes "github.com/berthd/berth/api/types/volume"
-	"github.com/berthd/berth/errdefs"
 )
 
 // Networks lists the networks that match.
@@ -50,14 +48,4 @@ func (d *Daemon) withContainers(n networktypes.Inspect) networktypes.Inspect {
 	}
 	n.Containers = &connected
 	return n
-}
-
-// Volumes lists the volumes: there are none yet.
-func (d *Daemon) Volumes(_ context.Context, f filters.Args) (*volumetypes.ListResponse, error) {
-	return &volumetypes.ListResponse{}, f.Validate("dangling", "driver", "label", "name")
-}
-
-// Volume returns one volume: there is none yet.
-func (d *Daemon) Volume(_ context.Context, name string) (*volumetypes.Volume, error) {
-	return nil, errdefs.NotFoundf("get %s: no such volume", name)
 }

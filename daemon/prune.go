@@ -35,7 +35,7 @@ func (d *Daemon) ContainerPrune(ctx context.Context, f filters.Args) (containert
 		}
 		rw, _, err := d.layers.Size(ctx, c.ID)
 		if err == nil || errdefs.IsNotFound(err) {
-			err = d.remove(ctx, c, c.ID, false)
+			err = d.remove(ctx, c, c.ID, containertypes.RemoveOptions{})
 		}
 		if err != nil {
 			log.G(ctx).WithError(err).Warnf("container %s is not pruned", c.ID)

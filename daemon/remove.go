@@ -24,18 +24,18 @@ func (d *Daemon) ContainerRemove(ctx context.Context, name string, o containerty
 	if o.Link {
 		return errdefs.NotImplementedf("links are not built into Berth yet")
 	}
-	return d.remove(ctx, c, name, o.Force)
+	return d.remove(ctx, c, name, o)
 }
 
 var errRemoved = errors.New("the container is being removed by force")
 
-func (d *Daemon) remove(ctx context.Context, c *container.Container, name string, force bool) error {
+func (d *Daemon) remove(ctx context.Context, c *container.Container, name string, o containertypes.RemoveOptions) error {
 	if rec := c.Snapshot(); !rec.Damaged {
 		rec, err := c.Update(func(in *container.Intent) error {
-			if err := canRemove(c.Snapshot(), name, force); err != nil {
+			if err := canRemove(c.Snapshot(), name, o.Force); err != nil {
 				return err
 			}
-			in.Desired = container.Gone
+			in.Desired, in.RemoveVolumes = container.Gone, o.Volumes
 			return nil
 		})
 		if err != nil {
@@ -43,7 +43,7 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 		}
 		c.Observe(rec.Run, func(o *container.Observed) { o.State.RemovalInProgress, o.State.Dead = true, false })
 	}
-	if force {
+	if o.Force {
 		c.Interrupt(errRemoved)
 	}
 	return d.operate(ctx, c, func(ctx context.Context) error {
@@ -87,12 +87,14 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 	if err := d.settle(ctx, c); err != nil {
 		return err
 	}
-	d.runs.feeds.Finish(ctx, c.ID)
 	if err := d.layers.Release(ctx, c.ID); err != nil {
 		return errdefs.System(err)
 	}
 	if err := d.layers.DropLease(ctx, c.ID); err != nil {
 		return errdefs.System(err)
+	}
+	if err := d.giveUpVolumes(ctx, c.Snapshot()); err != nil {
+		return err
 	}
 	d.runs.fail(c.ID)
 	return d.containers.Remove(c, container.Event{Action: "destroy"})
@@ -113,7 +115,7 @@ func (d *Daemon) slay(ctx context.Context, c *container.Container, rec *containe
 // removeLater removes a container whose HostConfig says AutoRemove.
 func (d *Daemon) removeLater(c *container.Container) {
 	d.work.Go(func() {
-		err := d.remove(d.work.ctx, c, c.ID, true)
+		err := d.remove(d.work.ctx, c, c.ID, containertypes.RemoveOptions{Force: true, Volumes: true})
 		if err != nil && d.work.ctx.Err() == nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
 			log.L.WithError(err).Errorf("container %s could not be removed after its end", c.ID)
 		}

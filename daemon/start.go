@@ -21,7 +21,6 @@ import (
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libcontainerd/task"
-	"github.com/berthd/berth/libnetwork"
 	"github.com/berthd/berth/oci"
 )
 
@@ -115,13 +114,17 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 		return nil, errdefs.System(err)
 	}
 	stack.Push("unmount the layer", func(ctx context.Context) error { return d.layers.Unmount(ctx, c.ID) })
-	in, err := d.prepareIntent(ctx, &store.Config, rec, stack)
+	sources, err := d.mountVolumes(ctx, rec, stack)
+	if err != nil {
+		return nil, err
+	}
+	in, err := d.prepareIntent(ctx, rec, stack)
 	if err != nil {
 		return nil, err
 	}
 	bundle := bundleDir(&store.Config, c.ID)
 	stack.Push("remove the bundle", func(context.Context) error { return os.RemoveAll(bundle) })
-	if err := d.writeBundle(ctx, store, &container.Record{Intent: in}, rootfs, bundle); err != nil {
+	if err := d.writeBundle(ctx, store, &container.Record{Intent: in}, rootfs, bundle, sources); err != nil {
 		return nil, err
 	}
 	shim, err := d.tasks.Acquire(ctx)
@@ -158,7 +161,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	}
 	t, err = shim.Create(ctx, task.CreateRequest{
 		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
-		Log: keptLog(rec.HostConfig.LogConfig.Type, d.logInfo(rec)),
+		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: d.logInfo(rec)},
 	})
 	return t, err
 }
@@ -192,7 +195,6 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 		}
 	}, container.Event{Action: "start"})
 	d.work.Go(func() { d.monitor(c, l) })
-	d.feedLog(c)
 	return nil
 }
 
@@ -248,24 +250,18 @@ func startError(err error) error {
 }
 
 // prepareIntent returns rec's intent with the files and the network of a new run.
-func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
+func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
 	in := rec.Intent
 	if err := d.connect(ctx, &in, stack); err != nil {
 		return in, err
 	}
-	if err := d.mountShm(&in, stack); err != nil {
-		return in, err
-	}
 	dir := d.containers.Dir(rec.ID)
+	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
 	if in.HostConfig.LogConfig.Type == "json-file" {
 		in.LogPath = filepath.Join(dir, rec.ID+"-json.log")
 	}
-	if shared, err := d.shareNetwork(&in); shared || err != nil {
-		return in, err
-	}
-	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
-	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
-	return in, writeHostFiles(cfg, &in)
+	return in, writeHostFiles(&in)
 }
 
 // connect makes the container's network namespace, if it is to have one of its own.
@@ -275,8 +271,6 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 	sb := d.networks.HostSandbox()
 	switch {
 	case mode.IsHost():
-	case mode.IsContainer():
-		sb = libnetwork.Sandbox{}
 	case mode.IsNone():
 		var err error
 		if sb, err = d.networks.NewSandbox(ctx); err != nil {
@@ -298,21 +292,22 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 	return nil
 }
 
-// writeBundle writes what the runtime reads.
-func (d *Daemon) writeBundle(ctx context.Context, store *configStore, rec *container.Record, rootfs, bundle string) error {
+// writeBundle writes what the runtime reads. sources are the paths of volumes, by destination.
+func (d *Daemon) writeBundle(
+	ctx context.Context, store *configStore, rec *container.Record, rootfs, bundle string, sources map[string]string,
+) error {
 	user, err := oci.ResolveUser(rootfs, rec.Config.User, rec.HostConfig.GroupAdd)
 	if err != nil {
 		return err
 	}
-	in := oci.Input{Record: rec, Rootfs: rootfs, User: user, Features: store.runtimes.Features(rec.HostConfig.Runtime)}
+	in := oci.Input{
+		Record: rec, Rootfs: rootfs, User: user, Features: store.runtimes.Features(rec.HostConfig.Runtime), Sources: sources,
+	}
 	if in.Host, err = d.ociHost(&store.Config); err != nil {
 		return err
 	}
 	if !rec.HostConfig.NetworkMode.IsHost() {
 		in.NetNS = rec.Network.SandboxKey
-	}
-	if err := d.shareNamespaces(&in); err != nil {
-		return err
 	}
 	if in.Devices, err = oci.ResolveDevices(rec.HostConfig); err != nil {
 		return err
@@ -357,7 +352,6 @@ func (d *Daemon) logInfo(rec *container.Record) logger.Info {
 	}
 	return logger.Info{
 		ContainerID: rec.ID, ContainerName: trimName(rec.Name), ContainerImageID: rec.ImageID,
-		ContainerEntrypoint: rec.Path, ContainerArgs: rec.Args, DaemonName: "docker", // a name that tags show
 		ContainerImageName: rec.Config.Image, Path: path, Options: rec.HostConfig.LogConfig.Config,
 		Labels: rec.Config.Labels, Env: rec.Config.Env, Created: rec.Created,
 	}

@@ -151,7 +151,11 @@ func mountPoint(in Input, mp *container.MountPoint) (specs.Mount, error) {
 	if mp.Propagation != "" {
 		options = append(options, mp.Propagation)
 	}
-	return specs.Mount{Destination: path.Clean(mp.Destination), Type: "bind", Source: mp.Source, Options: options}, nil
+	source := mp.Source
+	if s, ok := in.Sources[mp.Destination]; ok {
+		source = s
+	}
+	return specs.Mount{Destination: path.Clean(mp.Destination), Type: "bind", Source: source, Options: options}, nil
 }
 
 // readOnly returns the option that makes a bind read-only: with all that is mounted below its source where kernel and

@@ -12,9 +12,13 @@ import (
 )
 
 // CheckPropagation looks up whether the sources of the mounts that are to be shared with the host, or to follow it, lie
-// on a mount of the host that allows it. The runtime would accept another one, and nothing would be shared.
+// on a mount of the host that allows it. The runtime would accept another one, and nothing would be shared. That
+// is good enough where nobody asked for it.
 func CheckPropagation(mps map[string]*container.MountPoint) error {
 	for _, mp := range mps {
+		if mp.PropagationByDefault {
+			continue
+		}
 		switch mp.Propagation {
 		case "shared", "rshared":
 			if err := checkSource(mp.Source, "a shared mount", "shared:"); err != nil {

@@ -32,6 +32,8 @@ type Input struct {
 	// ShmPath is a tmpfs of the host for /dev/shm: where IpcMode is shareable, or for "container:<id>" that of the other
 	// container. Empty: one of the container's own.
 	ShmPath string
+	// Sources are, by destination, the paths of mounts that are not to be mounted from the Source that their record shows.
+	Sources map[string]string
 }
 
 // Spec returns the runtime spec. It looks nothing up: the same input gives the same spec, and the same bytes of JSON.

@@ -10,10 +10,6 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// noSwarm is what a daemon without a swarm says to clients; they know this sentence.
-const noSwarm = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect ` +
-	`this node to swarm and try again.`
-
 // notBuilt answers for an endpoint that nobody built. The table below is only asked for those; what gets a route needs
 // no change here.
 func notBuilt(e versions.Endpoint) httputil.Handler {
@@ -22,7 +18,7 @@ func notBuilt(e versions.Endpoint) httputil.Handler {
 		if strings.HasPrefix(e.Path, f.prefix) && (f.method == "" || f.method == e.Method) {
 			err = errdefs.NotImplementedf("%s not built into Berth", f.what)
 			if f.swarm {
-				err = errdefs.Unavailable(errors.New(noSwarm))
+				err = errdefs.Unavailable(errors.New(versions.NoSwarm))
 			}
 			break
 		}
@@ -58,7 +54,6 @@ func features() []feature {
 		{prefix: "/images/{name...}/push", what: "pushing images is"},
 		{prefix: "/images/{name...}/attestations", what: "attestations are"},
 		{method: "PUT", prefix: "/volumes", swarm: true},
-		{prefix: "/volumes", what: "managing volumes is"},
 		{prefix: "/networks", what: "managing networks is"},
 		{prefix: "/build", what: "building images is"},
 		{prefix: "/session", what: "building images is"},

@@ -197,7 +197,7 @@ func killIn(path string) (int, error) {
 	}
 	cg, err := cgroup1.Load(cgroup1.StaticPath(path))
 	if errors.Is(err, cgroup1.ErrCgroupDeleted) {
-		return 0, nil
+		return 0, removeUnified(path)
 	}
 	if err != nil {
 		return 0, err
@@ -214,7 +214,7 @@ func killIn(path string) (int, error) {
 		}
 	}
 	if len(pids) == 0 {
-		return 0, cg.Delete()
+		return 0, errors.Join(cg.Delete(), removeUnified(path))
 	}
 	// A frozen process dies when it is thawed.
 	err = cg.Thaw()
@@ -222,6 +222,16 @@ func killIn(path string) (int, error) {
 		err = nil
 	}
 	return len(pids), err
+}
+
+// removeUnified removes the empty cgroup that runtimes make in a v2 hierarchy beside those of v1: they leave it when
+// they are killed at the end of their delete.
+func removeUnified(path string) error {
+	err := os.Remove(filepath.Join("/sys/fs/cgroup/unified", path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func killInV2(path string) (int, error) {

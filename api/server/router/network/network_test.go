@@ -11,14 +11,12 @@ import (
 
 	"github.com/berthd/berth/api/server"
 	networkrouter "github.com/berthd/berth/api/server/router/network"
-	volumerouter "github.com/berthd/berth/api/server/router/volume"
 	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/api/types/network"
-	"github.com/berthd/berth/api/types/volume"
 	"github.com/berthd/berth/errdefs"
 )
 
-// engine has one network, and no volume.
+// engine has one network.
 type engine struct{}
 
 func (engine) Networks(context.Context, filters.Args) ([]network.Inspect, error) {
@@ -35,16 +33,8 @@ func (engine) Network(_ context.Context, ref string) (*network.Inspect, error) {
 	}, nil
 }
 
-func (engine) Volumes(context.Context, filters.Args) (*volume.ListResponse, error) {
-	return &volume.ListResponse{}, nil
-}
-
-func (engine) Volume(_ context.Context, name string) (*volume.Volume, error) {
-	return nil, errdefs.NotFoundf("get %s: no such volume", name)
-}
-
-func TestNetworksAndVolumes(t *testing.T) {
-	s, err := server.New(server.Options{Routes: append(networkrouter.Routes(engine{}), volumerouter.Routes(engine{})...)})
+func TestNetworks(t *testing.T) {
+	s, err := server.New(server.Options{Routes: networkrouter.Routes(engine{})})
 	assert.NilError(t, err)
 	srv := httptest.NewServer(s.Handler())
 	defer srv.Close()
@@ -67,8 +57,6 @@ func TestNetworksAndVolumes(t *testing.T) {
 			`invalid syntax"}`},
 		{"/networks/none", 404, `{"message":"network none not found"}`},
 		{"/networks?filters=x", 400, `{"message":"invalid filter"}`},
-		{"/volumes", 200, `{"Volumes":[],"Warnings":null}`},
-		{"/volumes/x", 404, `{"message":"get x: no such volume"}`},
 	} {
 		resp, err := http.Get(srv.URL + tc.path)
 		assert.NilError(t, err)
