@@ -48,6 +48,10 @@ soak: ## run the tests that have a size at SOAK (default 100) times their usual 
 	scripts/setup test
 	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration -soak=$(SOAK)
 
+.PHONY: docs
+docs: ## write docs/configuration.md from the table of keys
+	go test -count=1 ./daemon/config -run TestDocumentation -update
+
 .PHONY: bench
 bench: ## measure create, start, wait, remove, inspect and list against a real daemon
 	scripts/setup test

@@ -91,7 +91,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	srv, err := server.New(server.Options{
-		Version: o.Version, MinVersion: d.Config().MinAPIVersion,
+		Version: o.Version, MinVersion: d.Config().MinAPIVersion, Experimental: d.Config().Experimental,
 		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d),
 			volumerouter.Routes(d.Volumes()), systemrouter.Routes(d), configrouter.Routes(d)),
 	})

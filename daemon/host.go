@@ -67,10 +67,13 @@ func exists(path string) bool {
 // engineID reads the engine's id, or makes one.
 func engineID(path string) (string, error) {
 	b, err := os.ReadFile(path)
-	if err == nil && len(b) == 64 {
+	switch {
+	case err == nil && len(b) == 64:
 		return string(b), nil
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	case err == nil:
+		return "", errdefs.InvalidParameterf("%s is not Berth's: the data-root belongs to another engine, such as dockerd; "+
+			"give Berth one of its own", path)
+	case !errors.Is(err, os.ErrNotExist):
 		return "", err
 	}
 	id := ids.New()

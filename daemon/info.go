@@ -70,6 +70,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		return nil, err
 	}
 	no, none := false, []string(nil)
+	proxies := store.Masked().Proxies
 	i := &system.Info{
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
 			{"driver-type", "io.containerd.snapshotter.v1"},
@@ -86,6 +87,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 			AllowNondistributableArtifactsCIDRs: &none, AllowNondistributableArtifactsHostnames: &none,
 			InsecureRegistryCIDRs: []string{}, IndexConfigs: map[string]system.IndexConfig{}, Mirrors: []string{},
 		},
+		HTTPProxy: proxies.HTTP, HTTPSProxy: proxies.HTTPS, NoProxy: proxies.No,
 		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
 		ServerVersion: d.host.version, Runtimes: d.infoRuntimes(store), DefaultRuntime: store.DefaultRuntime,
 		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: "",

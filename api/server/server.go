@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,19 +39,22 @@ type Options struct {
 	Version string
 	// MinVersion is the oldest version of the API that is accepted. Empty: versions.Min.
 	MinVersion string
+	// Experimental is told in the header Docker-Experimental.
+	Experimental bool
 	// Routes are what is built. Every other endpoint of the API answers that it is not.
 	Routes []httputil.Route
 }
 
 // Server serves the API on any number of listeners.
 type Server struct {
-	version    string
-	minVersion string
-	routes     *http.ServeMux
-	closing    context.Context // done as soon as Close begins: endless answers end
-	close      context.CancelFunc
-	base       context.Context // done when Close has waited long enough: every request ends
-	cancelBase context.CancelFunc
+	version      string
+	minVersion   string
+	experimental string
+	routes       *http.ServeMux
+	closing      context.Context // done as soon as Close begins: endless answers end
+	close        context.CancelFunc
+	base         context.Context // done when Close has waited long enough: every request ends
+	cancelBase   context.CancelFunc
 
 	mu       sync.Mutex
 	closed   bool // no request begins any more
@@ -59,7 +65,10 @@ type Server struct {
 // New makes a server. Nothing is listened on yet. A route that is given twice or cannot be a pattern is an error, and
 // so is a minimum version outside of what is served.
 func New(o Options) (*Server, error) {
-	s := &Server{version: o.Version, minVersion: o.MinVersion, serving: map[*http.Server]bool{}}
+	s := &Server{
+		version: o.Version, minVersion: o.MinVersion, experimental: strconv.FormatBool(o.Experimental),
+		serving: map[*http.Server]bool{},
+	}
 	if s.minVersion == "" {
 		s.minVersion = versions.Min
 	}
@@ -90,6 +99,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ErrorLog:          stdlog.New(clientFaults{}, "", 0),
 	}
 	if !s.track(hs) {
 		return l.Close()
@@ -105,6 +115,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+}
+
+// clientFaults logs what is wrong with connections, such as a TLS handshake that fails.
+type clientFaults struct{}
+
+func (clientFaults) Write(line []byte) (int, error) {
+	log.L.Warn(strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // track reports false once Close has been called.
@@ -241,7 +259,7 @@ func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.En
 		return errdefs.InvalidParameterf("client version %s is too new. Maximum supported API version is %s",
 			p.Version, versions.Max)
 	}
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", s.experimental)
 	if p.TooOldFor(e) {
 		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method, e.Path, e.Min)
 	}

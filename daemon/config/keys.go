@@ -35,6 +35,8 @@ type Key struct {
 	secret bool
 	// shown is the default as documentation has it, where it depends on the machine.
 	shown string
+	// harmless tells of a value other than the default that it comes to the same without the missing feature.
+	harmless func(*Config) bool
 	check func(*Config) error
 }
 

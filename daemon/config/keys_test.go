@@ -97,25 +97,6 @@ func TestReloadable(t *testing.T) {
 	})
 }
 
-func TestMarkdown(t *testing.T) {
-	md := Markdown()
-	lines := strings.Split(strings.TrimSpace(md), "\n")
-	assert.Equal(t, len(lines), len(table)+2)
-	for _, line := range lines {
-		assert.Equal(t, strings.Count(line, "|"), 7, line)
-	}
-	for _, want := range []string{
-		"| `debug` | true or false | `false` | `--debug` `-D` | applied |",
-		"| `data-root` | text | `\"/var/lib/berth\"` | `--data-root` | needs restart |",
-		"| `bip` | text | `\"\"` | `--bip` | – | IPv4 address and subnet of the default bridge. Not built yet (networks)",
-		"| `default-shm-size` | number or text such as \"64M\" | `67108864` |",
-		"| `default-ulimits` | object: name → {Name, Hard, Soft} | `{}` |",
-	} {
-		assert.Assert(t, strings.Contains(md, want), want)
-	}
-	assert.Equal(t, md, Markdown())
-}
-
 func TestDefaults(t *testing.T) {
 	t.Setenv("DOCKER_CERT_PATH", "/certs")
 	c := Default()

@@ -417,6 +417,11 @@ func TestOrdinaryFiles(t *testing.T) {
 		`{"iptables": true, "ip-forward": true, "userland-proxy": true, "ipv6": false, "mtu": 1500, "bip": "", "icc": true,
 			"registry-mirrors": [], "insecure-registries": [], "max-concurrent-downloads": 3, "selinux-enabled": false,
 			"userns-remap": "", "metrics-addr": "", "builder": {}, "storage-opts": [], "authorization-plugins": []}`,
+		`{"builder": {"gc": {"defaultKeepStorage": "20GB", "enabled": true}}, "experimental": false}`,
+		`{"exec-opts": ["native.cgroupdriver=systemd"], "log-driver": "json-file", "log-opts": {"max-size": "100m"},
+			"storage-driver": "overlay2", "storage-opts": ["overlay2.override_kernel_check=true"]}`,
+		`{"seccomp-profile": "", "cgroup-parent": "", "default-address-pools": [], "ip": "0.0.0.0", "fixed-cidr": "",
+			"raw-logs": false, "shutdown-timeout": 15, "init": false, "swarm-default-advertise-addr": ""}`,
 	} {
 		mustLoad(t, content)
 	}
@@ -426,7 +431,8 @@ func TestOrdinaryFiles(t *testing.T) {
 		`{"userland-proxy": false}`:                                       "networks",
 		`{"metrics-addr": "127.0.0.1:9323"}`:                              "metrics",
 		`{"userns-remap": "default"}`:                                     "user namespaces",
-		`{"builder": {"gc": {"enabled": true}}}`:                          "image builds",
+		`{"builder": {"entitlements": {"network-host": true}}}`:           "image builds",
+		`{"storage-opts": ["overlay2.size=1G"]}`:                          "options of storage drivers",
 		`{"registry-mirrors": ["https://mirror.test"]}`:                   "registries",
 	} {
 		_, _, err := load(t, content)

@@ -19,7 +19,7 @@ var table = []Key{
 		Doc: `File that holds the daemon's process id; "" writes none.`},
 	{Name: "storage-driver", Flag: "storage-driver", Short: "s", check: checkStorageDriver,
 		Doc: `Snapshotter: overlayfs (overlay2 means the same) or native; "" takes the best that works.`},
-	{Name: "storage-opts", Flag: "storage-opt", Missing: "options of storage drivers",
+	{Name: "storage-opts", Flag: "storage-opt", Missing: "options of storage drivers", harmless: onlyOverrides,
 		Doc: "Options of the storage driver."},
 	{Name: "containerd", Flag: "containerd",
 		Doc: `Socket of an external containerd; "" uses the one inside berthd.`},
@@ -94,7 +94,7 @@ var table = []Key{
 	{Name: "cdi-spec-dirs", Flag: "cdi-spec-dir", zeroUnset: true, Missing: "CDI devices",
 		Doc: "Folders with descriptions of devices."},
 	{Name: "nri-opts", Flag: "nri-opts", Missing: "node resource plugins (NRI)", Doc: "Options of resource plugins."},
-	{Name: "builder", Missing: "image builds", Doc: "Options of the image builder."},
+	{Name: "builder", Missing: "image builds", harmless: collectsOnly, Doc: "Options of the image builder. How much its cache may keep (gc) is accepted: it keeps nothing."},
 
 	// What containers get that do not say otherwise.
 	{Name: "cgroup-parent", Flag: "cgroup-parent", Doc: "Parent cgroup of containers."},

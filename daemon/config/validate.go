@@ -34,12 +34,30 @@ func (c Config) Validate() error {
 		if k.Missing == "" {
 			continue
 		}
-		if !k.same(&c, &defaults) {
+		if !k.same(&c, &defaults) && (k.harmless == nil || !k.harmless(&c)) {
 			errs = append(errs, keyErrorf(k.Path(), "%s is about %s, which this version of Berth does not have: "+
 				"leave the key out, or at its default %s", k.Path(), k.Missing, k.json(&defaults)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// collectsOnly tells that the builder is told nothing but how much of its cache it may keep: there is none to keep.
+func collectsOnly(c *Config) bool {
+	for name := range c.Builder {
+		if name != "gc" {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyOverrides tells that no storage option is more than the old switch that makes dockerd's overlay2 skip a check of
+// the kernel.
+func onlyOverrides(c *Config) bool {
+	return !slices.ContainsFunc(c.StorageOpts, func(opt string) bool {
+		return !strings.HasPrefix(opt, "overlay2.override_kernel_check=")
+	})
 }
 
 func checkStorageDriver(c *Config) error {
