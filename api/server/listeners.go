@@ -171,6 +171,7 @@ func (c *Change) Commit() {
 	}
 	for _, addr := range c.gone {
 		l.open[addr].drain()
+		closeAll(l.open[addr].listeners)
 		delete(l.open, addr)
 		log.L.Infof("the API no longer listens on %s", addr)
 	}

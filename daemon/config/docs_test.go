@@ -9,7 +9,9 @@ import (
 )
 
 // The documentation says what the table says. `make docs` writes it anew.
-func TestDocumentation(t *testing.T) { golden.Assert(t, documentation(), "../../../docs/configuration.md") }
+func TestDocumentation(t *testing.T) {
+	golden.Assert(t, documentation(), "../../../docs/configuration.md")
+}
 
 const aboutKeys = `# The configuration
 

@@ -22,9 +22,13 @@ func (h Host) String() string { return h.Proto + "://" + h.Addr }
 // 2376 with TLS; without host it is localhost.
 func ParseHost(s string, tls bool) (Host, error) {
 	bad := func(why string) (Host, error) { return Host{}, fmt.Errorf("invalid bind address (%s): %s", s, why) }
-	proto, addr, ok := strings.Cut(strings.TrimSpace(s), "://")
+	s = strings.TrimSpace(s)
+	proto, addr, ok := strings.Cut(s, "://")
 	if !ok {
 		proto, addr = "tcp", proto
+	}
+	if s == "" {
+		return bad("it is empty")
 	}
 	switch proto {
 	case "unix":

@@ -37,7 +37,7 @@ type Key struct {
 	shown string
 	// harmless tells of a value other than the default that it comes to the same without the missing feature.
 	harmless func(*Config) bool
-	check func(*Config) error
+	check    func(*Config) error
 }
 
 // Keys returns all keys, sorted by path.

@@ -164,7 +164,7 @@ func TestParseHost(t *testing.T) {
 	assert.Equal(t, h.Addr, "localhost:2376")
 	for _, in := range []string{
 		"unix://a", "npipe:////./x", "tcp://a:b", "tcp://a:65536", "tcp://a:-1", "tcp://a:+1", "tcp://a:1/x", "/run/x.sock",
-		"tcp://a b", "tcp://::1", "unix:///" + strings.Repeat("x", 108), "http://x", "://x",
+		"", "tcp://a b", "tcp://::1", "unix:///" + strings.Repeat("x", 108), "http://x", "://x",
 	} {
 		_, err := ParseHost(in, false)
 		assert.ErrorContains(t, err, "invalid bind address ("+in+"): ")
