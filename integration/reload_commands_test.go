@@ -15,8 +15,8 @@ import (
 	"github.com/berthd/berth/integration/harness"
 )
 
-// ask runs one of berthd's commands that ask the daemon, and returns what it printed and its exit code.
-func ask(d *harness.Daemon, args ...string) (string, int) {
+// askBerthd runs one of berthd's commands that ask the daemon, and returns what it printed and its exit code.
+func askBerthd(d *harness.Daemon, args ...string) (string, int) {
 	out, err := d.Sandbox.Command(harness.Berthd(), args...).CombinedOutput()
 	return string(out), exitCode(err)
 }
@@ -46,17 +46,17 @@ func TestReloadCommand(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			d := d.For(t)
 			d.WriteConfig(tc.file)
-			out, code := ask(d, append([]string{"reload", "-H", d.Host()}, tc.args...)...)
+			out, code := askBerthd(d, append([]string{"reload", "-H", d.Host()}, tc.args...)...)
 			assert.Equal(t, code, tc.code, out)
 			assert.Assert(t, cmp.Regexp("(?s)"+tc.out, out))
 		})
 	}
-	out, code := ask(d, "reload", "-H", "unix:///no/such")
+	out, code := askBerthd(d, "reload", "-H", "unix:///no/such")
 	assert.Equal(t, code, 1)
 	assert.Assert(t, cmp.Contains(out, "no daemon answers at unix:///no/such"))
 
 	d.WriteConfig(`{"labels": ["e=5"]}`)
-	out, code = ask(d, "reload", "-H", d.Host(), "--json")
+	out, code = askBerthd(d, "reload", "-H", d.Host(), "--json")
 	assert.Equal(t, code, 0, out)
 	var verdict struct {
 		Outcome string
@@ -73,9 +73,9 @@ func TestConfigCommand(t *testing.T) {
 		"labels": []string{"a=1"}, "proxies": harness.M{"http-proxy": "http://user:secret@proxy:3128"},
 	}))
 	d.WriteConfig(`{"storage-driver": "native", "labels": ["a=1"], "proxies": {"http-proxy": "http://user:secret@proxy:3128"}}`)
-	_, code := ask(d, "reload", "-H", d.Host())
+	_, code := askBerthd(d, "reload", "-H", d.Host())
 	assert.Equal(t, code, 2)
-	out, code := ask(d, "config", "-H", d.Host())
+	out, code := askBerthd(d, "config", "-H", d.Host())
 	assert.Equal(t, code, 0, out)
 	for _, want := range []string{
 		`(?m)^labels +\["a=1"\] +file +applied$`, `(?m)^debug +false +default +applied$`,
@@ -86,7 +86,7 @@ func TestConfigCommand(t *testing.T) {
 	} {
 		assert.Assert(t, cmp.Regexp(want, out))
 	}
-	out, code = ask(d, "config", "-H", d.Host(), "--json")
+	out, code = askBerthd(d, "config", "-H", d.Host(), "--json")
 	assert.Equal(t, code, 0, out)
 	assert.Assert(t, !strings.Contains(out, "secret"))
 	var report struct{ Keys []struct{ Key string } }

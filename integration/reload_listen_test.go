@@ -41,9 +41,9 @@ func TestReloadOfHosts(t *testing.T) {
 	events := json.NewDecoder(resp.Body)
 
 	d.WriteConfig(harness.M{"hosts": []string{second, tcp}})
-	out, code := ask(d, "reload", "-H", d.Host())
+	out, code := askBerthd(d, "reload", "-H", d.Host())
 	assert.Equal(t, code, 0, out)
-	_, code = ask(d, "config", "-H", d.Host())
+	_, code = askBerthd(d, "config", "-H", d.Host())
 	assert.Equal(t, code, 1, "the first address is still there")
 	docker := func(args ...string) string {
 		t.Helper()
@@ -60,7 +60,7 @@ func TestReloadOfHosts(t *testing.T) {
 	assert.Equal(t, event.Action+" "+event.Actor.ID, "create "+id)
 
 	d.WriteConfig(harness.M{"hosts": []string{d.Host(), tcp, "unix:///proc/no"}})
-	out, code = ask(d, "reload", "-H", second)
+	out, code = askBerthd(d, "reload", "-H", second)
 	assert.Equal(t, code, 1, out)
 	assert.Assert(t, strings.Contains(out, "listen on unix:///proc/no"), out)
 	_, err = os.Stat(d.File("s"))
@@ -68,11 +68,11 @@ func TestReloadOfHosts(t *testing.T) {
 	assert.Equal(t, docker("-H", second, "ps", "-aq", "--no-trunc"), id)
 
 	d.WriteConfig(harness.M{"hosts": []string{d.Host()}})
-	out, code = ask(d, "reload", "-H", tcp)
+	out, code = askBerthd(d, "reload", "-H", tcp)
 	assert.Equal(t, code, 0, out)
 	assert.DeepEqual(t, d.Containers(), []string{id})
 	d.Eventually("the port is free", func() bool {
-		_, code := ask(d, "config", "-H", tcp)
+		_, code := askBerthd(d, "config", "-H", tcp)
 		return code == 1
 	})
 }
@@ -144,9 +144,9 @@ func TestSoakCertificates(t *testing.T) {
 	e := harness.StartEngine(t, func(o *berth.Options) { o.ConfigFile = file })
 	assert.NilError(t, e.Listen(t.Context()))
 
-	events := follow(t, addr, now, `/events?filters={"type":["daemon"]}`)
+	events := followTLS(t, addr, now, `/events?filters={"type":["daemon"]}`)
 	id := e.Create("talker", harness.Spec("sh", "-c", `i=0; while :; do echo $i; i=$((i+1)); usleep 2000; done`))
-	attached := follow(t, addr, now, "/v1.41/containers/"+id+"/attach?stream=1&stdout=1&logs=1")
+	attached := followTLS(t, addr, now, "/v1.41/containers/"+id+"/attach?stream=1&stdout=1&logs=1")
 	output := make(chan string)
 	go func() {
 		b, _ := io.ReadAll(attached) // ends when the container does
@@ -165,8 +165,8 @@ func TestSoakCertificates(t *testing.T) {
 		assert.NilError(t, conn.Close())
 		stranger := now.config()
 		stranger.Certificates = before.config().Certificates
-		assert.Assert(t, ping(addr, stranger) != nil, "a certificate of the CA before is accepted")
-		assert.NilError(t, ping(addr, now.config()))
+		assert.Assert(t, pingTLS(addr, stranger) != nil, "a certificate of the CA before is accepted")
+		assert.NilError(t, pingTLS(addr, now.config()))
 		var event struct{ Action string }
 		assert.NilError(t, json.NewDecoder(events).Decode(&event), "rotation %d", n)
 		assert.Equal(t, event.Action, "reload")
@@ -179,8 +179,8 @@ func TestSoakCertificates(t *testing.T) {
 	}
 }
 
-// follow sends a request over TLS and returns its endless answer.
-func follow(t *testing.T, addr string, a authority, path string) io.Reader {
+// followTLS sends a request over TLS and returns its endless answer.
+func followTLS(t *testing.T, addr string, a authority, path string) io.Reader {
 	t.Helper()
 	conn, err := tls.Dial("tcp", addr, a.config())
 	assert.NilError(t, err)
@@ -197,7 +197,7 @@ func follow(t *testing.T, addr string, a authority, path string) io.Reader {
 	return resp.Body
 }
 
-func ping(addr string, config *tls.Config) error {
+func pingTLS(addr string, config *tls.Config) error {
 	transport := &http.Transport{TLSClientConfig: config}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get("https://" + addr + "/_ping")

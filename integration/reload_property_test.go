@@ -30,8 +30,8 @@ type reloads struct {
 	start map[string]string // every key as the engine was started with it
 }
 
-// configured is the configuration as GET /berth/config shows it.
-type configured struct {
+// configReport is the configuration as GET /berth/config shows it.
+type configReport struct {
 	Generation int
 	Keys       []struct {
 		Key, Origin         string
@@ -41,7 +41,7 @@ type configured struct {
 }
 
 // running has the value of every key that is in force, and wants the value of every key that is configured.
-func (c configured) values() (running, wants map[string]string) {
+func (c configReport) values() (running, wants map[string]string) {
 	running, wants = map[string]string{}, map[string]string{}
 	for _, k := range c.Keys {
 		running[k.Key], wants[k.Key] = string(k.Running), string(k.Running)
@@ -95,7 +95,7 @@ func (r *reloads) write(file harness.M) {
 	assert.NilError(r.t, os.WriteFile(r.file(), []byte(harness.JSON(file)), 0o600))
 }
 
-func (r *reloads) config() (c configured) {
+func (r *reloads) config() (c configReport) {
 	r.OK("GET", "/berth/config", nil, &c)
 	return c
 }
@@ -170,7 +170,7 @@ func (r *reloads) reached() []string {
 }
 
 // checkFresh starts another engine with the file as it is.
-func (r *reloads) checkFresh(c configured) {
+func (r *reloads) checkFresh(c configReport) {
 	dir, err := os.MkdirTemp(os.Getenv("SANDBOX"), "f")
 	assert.NilError(r.t, err)
 	fresh, err := berth.New(r.t.Context(), berth.Options{
@@ -180,7 +180,7 @@ func (r *reloads) checkFresh(c configured) {
 	data, err := json.Marshal(fresh.Daemon().ConfigReport())
 	assert.NilError(r.t, err)
 	assert.NilError(r.t, fresh.Close(context.Background()))
-	var f configured
+	var f configReport
 	assert.NilError(r.t, json.Unmarshal(data, &f))
 	running, _ := f.values()
 	_, wants := c.values()
@@ -259,15 +259,15 @@ var faults = []fault{
 		assert.NilError(r.t, os.WriteFile(r.file(), []byte(text[:r.rand.IntN(len(text)-1)+1]), 0o600))
 		return r.t.Context(), func() {}
 	}},
-	{"unknown key", with("lables", []string{"a=1"})},
-	{"value of a wrong type", with("debug", "yes")},
-	{"value that is not allowed", with("default-shm-size", -1)},
-	{"feature that is missing", with("selinux-enabled", true)},
-	{"unknown default runtime", with("default-runtime", "nope")},
-	{"options of a runtime", with("runtimes", harness.M{"z": harness.M{"runtimeType": "io.containerd.runc.v2",
+	{"unknown key", faultyKey("lables", []string{"a=1"})},
+	{"value of a wrong type", faultyKey("debug", "yes")},
+	{"value that is not allowed", faultyKey("default-shm-size", -1)},
+	{"feature that is missing", faultyKey("selinux-enabled", true)},
+	{"unknown default runtime", faultyKey("default-runtime", "nope")},
+	{"options of a runtime", faultyKey("runtimes", harness.M{"z": harness.M{"runtimeType": "io.containerd.runc.v2",
 		"options": harness.M{"Nope": 1}}})},
-	{"unknown log driver", with("log-driver", "nope")},
-	{"unknown log option", with("log-opts", harness.M{"nope": "1"})},
+	{"unknown log driver", faultyKey("log-driver", "nope")},
+	{"unknown log option", faultyKey("log-opts", harness.M{"nope": "1"})},
 	{"script cannot be written", func(r *reloads, file harness.M) (context.Context, func()) {
 		dir := filepath.Join(r.Dir, "d", "runtimes")
 		assert.NilError(r.t, os.Rename(dir, dir+".away"))
@@ -318,8 +318,8 @@ var faults = []fault{
 	}},
 }
 
-// with writes the file with another value for one key.
-func with(key string, value any) func(*reloads, harness.M) (context.Context, func()) {
+// faultyKey writes the file with another value for one key.
+func faultyKey(key string, value any) func(*reloads, harness.M) (context.Context, func()) {
 	return func(r *reloads, file harness.M) (context.Context, func()) {
 		file[key] = value
 		if key == "log-opts" {

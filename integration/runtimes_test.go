@@ -25,8 +25,8 @@ func recorder(t *testing.T, dir, name string) string {
 	return path
 }
 
-// change is a way in which the configuration of a runtime can change while containers run on it.
-type change struct {
+// runtimeChange is a way in which the configuration of a runtime can change while containers run on it.
+type runtimeChange struct {
 	name          string
 	before, after any    // the runtime's entries; nil: there is none
 	was           string // what the recorder writes of a call before the change
@@ -34,15 +34,15 @@ type change struct {
 	next          string // of a new container
 }
 
-// changes also returns the runtime that becomes the default.
-func changes(t *testing.T, dir string) ([]change, harness.M) {
+// runtimeChanges also returns the runtime that becomes the default.
+func runtimeChanges(t *testing.T, dir string) ([]runtimeChange, harness.M) {
 	entry := func(path string, args ...string) harness.M {
 		return harness.M{"path": path, "runtimeArgs": append(slices.Clone(args), "end")}
 	}
 	one, two := recorder(t, dir, "one"), recorder(t, dir, "two")
 	hard := []string{"two words", "$HOME", `it's "quoted" \`, "new\nline", ""}
 	args := "<" + strings.Join(hard, "><") + ">"
-	return []change{
+	return []runtimeChange{
 		{"dropped", entry(one, hard...), nil, "one" + args, "", ""},
 		{"args", entry(one, hard...), entry(one, "other"), "one" + args, "one<other>", "one<other>"},
 		{"path", entry(one, hard...), entry(two, hard...), "one" + args, "two" + args, "two" + args},
@@ -65,7 +65,7 @@ func TestRuntimeChanges(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			all, other := changes(t, dir)
+			all, other := runtimeChanges(t, dir)
 			before, after := harness.M{}, harness.M{"other": other}
 			for _, c := range all {
 				before[c.name] = c.before
@@ -92,14 +92,14 @@ func TestRuntimeChanges(t *testing.T) {
 
 // onRuntime are three containers on one runtime, each of which will end in another way.
 type onRuntime struct {
-	change
+	runtimeChange
 	calls                  string // the recorder's file
 	spec                   harness.M
 	stopped, killed, ended string
 }
 
-func startOn(d *harness.Daemon, c change, dir string) *onRuntime {
-	r := &onRuntime{change: c, calls: filepath.Join(dir, "calls")}
+func startOn(d *harness.Daemon, c runtimeChange, dir string) *onRuntime {
+	r := &onRuntime{runtimeChange: c, calls: filepath.Join(dir, "calls")}
 	r.spec = harness.Spec("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done")
 	if c.name != "default" {
 		r.spec["HostConfig"].(harness.M)["Runtime"] = c.name
