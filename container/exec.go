@@ -62,8 +62,9 @@ type Exec struct {
 type ExecStore struct {
 	dir string
 
-	mu   sync.Mutex
-	byID map[string]Exec
+	mu      sync.Mutex
+	byID    map[string]Exec
+	changed chan struct{} // closed at the next change of any exec
 }
 
 // OpenExecs reads the execs below dir, which is made when it is missing. A file that cannot be read is dropped.
@@ -75,7 +76,7 @@ func OpenExecs(dir string) (*ExecStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ExecStore{dir: dir, byID: map[string]Exec{}}
+	s := &ExecStore{dir: dir, byID: map[string]Exec{}, changed: make(chan struct{})}
 	for _, e := range entries {
 		var x Exec
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -142,6 +143,7 @@ func (s *ExecStore) Change(id string, fn func(*ExecState) error) (Exec, error) {
 		return x, err
 	}
 	s.byID[id] = x
+	s.tellLocked()
 	s.mu.Unlock()
 	if err := s.write(x); err != nil {
 		log.L.WithError(err).Errorf("the state of exec %s cannot be written: a restart of the daemon would lose it", id)
@@ -149,10 +151,34 @@ func (s *ExecStore) Change(id string, fn func(*ExecState) error) (Exec, error) {
 	return x, nil
 }
 
+func (s *ExecStore) tellLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Await waits until the state of an exec is what is wanted, the exec has gone, or ctx ends.
+func (s *ExecStore) Await(ctx context.Context, id string, wanted func(ExecState) bool) (Exec, error) {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		x, err := s.Get(id)
+		if err != nil || wanted(x.State) {
+			return x, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return x, ctx.Err()
+		}
+	}
+}
+
 // Drop forgets an exec.
 func (s *ExecStore) Drop(id string) {
 	s.mu.Lock()
 	delete(s.byID, id)
+	s.tellLocked()
 	s.mu.Unlock()
 	if err := os.Remove(filepath.Join(s.dir, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.L.WithError(err).Warnf("the file of exec %s cannot be removed", id)

@@ -4,21 +4,23 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
+	"os"
+	"time"
 
 	"github.com/containerd/log"
-	"github.com/moby/term"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/detach"
 	"github.com/berthd/berth/libcontainerd/task"
 )
 
 // ContainerAttach connects a client to the streams of a container. Attached before the start, it gets the first byte. It
 // returns when the output has ended, the client has gone or detached, or the container is removed.
 func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containertypes.AttachOptions) error {
-	keys, err := detachKeys(o.DetachKeys)
+	keys, err := detach.Keys(o.DetachKeys)
 	if err != nil {
 		return errdefs.InvalidParameterf("Invalid detach keys (%s) provided", o.DetachKeys)
 	}
@@ -33,43 +35,57 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 	case rec.State.Restarting:
 		return errdefs.Conflictf("container %s is restarting, wait until the container is running", name)
 	}
+	if _, err := d.logReader(rec); err != nil && o.Logs {
+		return err
+	}
 	// In the queue before the answer: a start that the client asks for after the answer finds it there.
 	w := newWaiter(task.AttachOptions{
 		Stdin: o.Stdin && rec.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		Raw: o.Raw || rec.Config.Tty, AfterLog: o.Logs,
 	})
 	var live *task.Task
 	if o.Stream {
 		live = d.runs.attach(c.ID, w)
 		defer d.runs.leave(c.ID, w)
 	}
-	streams, err := o.Streams(!rec.Config.Tty)
+	streams, err := o.Streams(!w.opts.Raw)
 	if err != nil {
 		return err
 	}
-	if o.Logs {
-		if err := d.replay(streams.Gone, name, rec, o, streams.Stdout); err != nil {
+	d.containers.Tell(c, container.Event{Action: "attach"})
+	// The stream is there before the log is read, so that nothing falls between the two.
+	var stream *task.Stream
+	logged := w.before
+	if live != nil {
+		switch stream, err = live.Attach(streams.Gone, w.opts); {
+		case err == nil:
+			defer stream.Close()
+			logged = stream.Logged
+		case errdefs.IsNotFound(err): // the run is over
+			logged, err = nil, nil
+		default:
 			return err
 		}
 	}
-	if !o.Stream {
-		return nil
+	if o.Logs {
+		if err := d.replay(streams.Gone, c, w.opts, logged, streams.Stdout); err != nil {
+			return err
+		}
 	}
-	stream, err := d.awaitStream(streams.Gone, c, w, live)
+	if o.Stream && live == nil {
+		stream, err = d.awaitStream(streams.Gone, c, w)
+	}
 	if stream == nil {
 		return err
 	}
-	d.containers.Tell(c, container.Event{Action: "attach"})
-	return d.pump(streams, stream, pumpOptions{
+	return d.pump(ctx, streams, stream, pumpOptions{
 		stdin: w.opts.Stdin, tty: rec.Config.Tty, closeStdin: rec.Config.StdinOnce && !rec.Config.Tty, keys: keys,
 		detached: func() { d.containers.Tell(c, container.Event{Action: "detach"}) },
 	})
 }
 
-// awaitStream attaches to the run that goes on, or to the next one. It returns nil when there is nothing to attach to.
-func (d *Daemon) awaitStream(ctx context.Context, c *container.Container, w *waiter, live *task.Task) (*task.Stream, error) {
-	if live != nil {
-		return live.Attach(ctx, w.opts)
-	}
+// awaitStream attaches to the next run. It returns nil when there is nothing to attach to.
+func (d *Daemon) awaitStream(ctx context.Context, c *container.Container, w *waiter) (*task.Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	removed := make(chan struct{})
@@ -89,10 +105,19 @@ func (d *Daemon) awaitStream(ctx context.Context, c *container.Container, w *wai
 	}
 }
 
-// replay sends what the log holds.
-func (d *Daemon) replay(ctx context.Context, name string, rec *container.Record, o containertypes.AttachOptions, out io.Writer) error {
-	return d.ContainerLogs(ctx, name, containertypes.LogsOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}, func(bool) {},
-		func(m containertypes.LogMessage) error { return containertypes.WriteFrame(out, m, rec.Config.Tty) })
+// replay sends what the log holds, of each source in logged up to that time.
+func (d *Daemon) replay(ctx context.Context, c *container.Container, o task.AttachOptions, logged map[string]time.Time, out io.Writer) error {
+	reader, err := d.logReader(c.Snapshot())
+	if err != nil || reader == nil {
+		return err
+	}
+	cfg := logger.ReadConfig{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}
+	return reader.Read(ctx, cfg, func(m *logger.Message) error {
+		if last, ok := logged[m.Source]; ok && m.Timestamp.After(last) {
+			return nil
+		}
+		return containertypes.WriteFrame(out, logMessage(m, containertypes.LogsOptions{}), o.Raw)
+	})
 }
 
 type pumpOptions struct {
@@ -104,21 +129,34 @@ type pumpOptions struct {
 }
 
 // pump moves bytes between a client and a process until the output ends, or the client leaves or detaches. The end of the
-// client's input is no reason to stop.
-func (d *Daemon) pump(client containertypes.Streams, process *task.Stream, o pumpOptions) error {
+// client's input is no reason to stop, and what a client sent before it left still gets to the process. ctx ends when the
+// server does.
+func (d *Daemon) pump(ctx context.Context, client containertypes.Streams, process *task.Stream, o pumpOptions) error {
 	defer process.Close()
-	stop := context.AfterFunc(client.Gone, func() { process.Close() })
-	defer stop()
-	if o.stdin {
-		// Ends when the client's side is closed, which the server does when the handler has returned.
-		go d.pumpStdin(client, process, o)
-	}
+	defer context.AfterFunc(client.Gone, process.StopReading)()
+	input := make(chan struct{})
+	// Ends when the client's side is closed, which the server does when the handler has returned.
+	go func() {
+		defer close(input)
+		if o.stdin {
+			d.pumpStdin(client, process, o)
+			return
+		}
+		_, _ = io.Copy(io.Discard, client.Stdin)
+	}()
 	_, err := io.Copy(client.Stdout, process)
+	switch {
+	case errors.Is(context.Cause(client.Gone), containertypes.ErrLeft):
+		select {
+		case <-input:
+		case <-ctx.Done():
+		}
+		return nil
+	case client.Gone.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded): // the server ends, or the client has detached
+		err = nil
+	}
 	if client.CloseWrite != nil {
 		_ = client.CloseWrite()
-	}
-	if client.Gone.Err() != nil || errors.Is(err, net.ErrClosed) { // gone, or detached
-		return nil
 	}
 	return err
 }
@@ -126,29 +164,18 @@ func (d *Daemon) pump(client containertypes.Streams, process *task.Stream, o pum
 func (d *Daemon) pumpStdin(client containertypes.Streams, process *task.Stream, o pumpOptions) {
 	in := client.Stdin
 	if o.tty && len(o.keys) > 0 {
-		in = term.NewEscapeProxy(in, o.keys)
+		in = detach.NewReader(in, o.keys)
 	}
 	_, err := io.Copy(process, in)
-	var escape term.EscapeError
 	switch {
-	case errors.As(err, &escape):
+	case errors.Is(err, detach.ErrDetached):
 		o.detached()
-		process.Close()
-	case err == nil && o.closeStdin:
+		process.StopReading()
+	case o.closeStdin && (err == nil || errors.Is(context.Cause(client.Gone), containertypes.ErrLeft)):
 		if err := process.CloseStdin(); err != nil {
 			log.L.WithError(err).Debug("the end of a client's input could not be passed on")
 		}
 	}
-}
-
-// defaultDetachKeys are ctrl-p ctrl-q.
-var defaultDetachKeys = []byte{16, 17}
-
-func detachKeys(spec string) ([]byte, error) {
-	if spec == "" {
-		return defaultDetachKeys, nil
-	}
-	return term.ToBytes(spec)
 }
 
 // ContainerResize sets the size of a container's terminal.

@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/containerd/log"
-	"github.com/moby/term"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/detach"
 	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/libcontainerd/task"
 	"github.com/berthd/berth/oci"
@@ -24,10 +24,10 @@ func (d *Daemon) ContainerExecCreate(ctx context.Context, name string, o contain
 	if len(o.Cmd) == 0 {
 		return "", errdefs.InvalidParameterf("No exec command specified")
 	}
-	keys := []byte{}
+	keys := []byte{} // none are shown when none were asked for
 	if o.DetachKeys != "" {
 		var err error
-		if keys, err = term.ToBytes(o.DetachKeys); err != nil {
+		if keys, err = detach.Keys(o.DetachKeys); err != nil {
 			return "", errdefs.Systemf("Invalid escape keys (%s) provided", o.DetachKeys)
 		}
 	}
@@ -80,11 +80,10 @@ func execEvent(action, id string) container.Event {
 	return container.Event{Action: action, Attributes: map[string]string{"execID": id}}
 }
 
-// ContainerExecPrepare finds the exec that is to be started, before the connection is taken over for it, and tells
-// whether it has a terminal.
-func (d *Daemon) ContainerExecPrepare(id string) (tty bool, _ error) {
-	x, _, err := d.findExec(id)
-	return x.Tty, err
+// ContainerExecPrepare finds the exec that is to be started, before the connection is taken over for it.
+func (d *Daemon) ContainerExecPrepare(id string) error {
+	_, _, err := d.findExec(id)
+	return err
 }
 
 func (d *Daemon) findExec(id string) (container.Exec, *container.Container, error) {
@@ -124,19 +123,19 @@ func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containert
 	ended := make(chan struct{})
 	if err := d.run(ctx, func(ctx context.Context) error {
 		var err error
-		stream, err = d.startExec(ctx, c, l, x, streams, ended)
+		stream, err = d.startExec(ctx, c, l, x, o, streams != nil, ended)
 		return err
 	}); err != nil || stream == nil {
 		return err
 	}
 	keys := x.DetachKeys
 	if len(keys) == 0 {
-		keys = defaultDetachKeys
+		keys = detach.Default
 	}
 	detached := make(chan struct{})
 	client := *streams
 	client.CloseWrite = nil // the end of the output tells the client that the exit code is known
-	err = d.pump(client, stream, pumpOptions{
+	err = d.pump(ctx, client, stream, pumpOptions{
 		stdin: x.OpenStdin, tty: x.Tty, closeStdin: !x.Tty, keys: keys, detached: func() {
 			d.containers.Tell(c, execEvent("exec_detach", id))
 			close(detached)
@@ -167,8 +166,8 @@ func (d *Daemon) claimExec(id string) error {
 
 // startExec has the runtime start the command. ended is closed when its result is known; a command that cannot start is
 // over at once, with the exit code that users know for it.
-func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, client *containertypes.Streams, ended chan struct{}) (*task.Stream, error) {
-	p, stream, err := d.bringExec(ctx, c, l, x, client)
+func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, o containertypes.ExecStartOptions, attached bool, ended chan struct{}) (*task.Stream, error) {
+	p, stream, err := d.bringExec(ctx, c, l, x, o, attached)
 	if err != nil {
 		d.execEnded(c, x, execFailure(err))
 		close(ended)
@@ -188,7 +187,7 @@ func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveR
 	return stream, nil
 }
 
-func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, client *containertypes.Streams) (_ *task.Process, stream *task.Stream, err error) {
+func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, o containertypes.ExecStartOptions, attached bool) (_ *task.Process, stream *task.Stream, err error) {
 	rec := c.Snapshot()
 	user, err := d.resolveUser(rec, x.User)
 	if err != nil {
@@ -217,8 +216,10 @@ func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveR
 			}
 		}
 	}()
-	if client != nil {
-		stream, err = p.Attach(ctx, task.AttachOptions{Stdin: x.OpenStdin, Stdout: x.OpenStdout || x.Tty, Stderr: x.OpenStderr})
+	if attached {
+		stream, err = p.Attach(ctx, task.AttachOptions{
+			Stdin: x.OpenStdin, Stdout: x.OpenStdout || x.Tty, Stderr: x.OpenStderr, Raw: o.Tty,
+		})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -272,10 +273,22 @@ func execError(err error) error {
 	return err
 }
 
-// ContainerExecResize sets the size of an exec's terminal.
+// execResizeWait is how long a new size waits for the start of an exec: clients send it side by side with the start.
+const execResizeWait = 10 * time.Second
+
+// ContainerExecResize sets the size of an exec's terminal, once the command runs.
 func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, width uint32) error {
-	x, c, err := d.findExec(id)
+	_, c, err := d.findExec(id)
 	if err != nil {
+		return err
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, execResizeWait)
+	defer cancel()
+	x, err := d.execs.Await(waitCtx, id, func(s container.ExecState) bool { return s.Running || s.Ended() })
+	if err != nil {
+		if ctx.Err() == nil && waitCtx.Err() != nil {
+			return errdefs.Systemf("timeout waiting for exec session ready")
+		}
 		return err
 	}
 	l := d.runs.of(c.Snapshot())

@@ -3,8 +3,10 @@ package daemon
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/daemon/stats"
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/libcontainerd/task"
@@ -30,8 +32,9 @@ type liveRun struct {
 // could not start.
 type waiter struct {
 	opts   task.AttachOptions
-	stream chan *task.Stream // holds one
-	left   bool              // guarded by runs.mu
+	before map[string]time.Time // what any source logs later is of the next run
+	stream chan *task.Stream    // holds one
+	left   bool                 // guarded by runs.mu
 }
 
 func newWaiter(opts task.AttachOptions) *waiter {
@@ -78,6 +81,8 @@ func (r *runs) attach(id string, w *waiter) *task.Task {
 	if l := r.live[id]; l != nil {
 		return l.task
 	}
+	now := time.Now()
+	w.before = map[string]time.Time{logger.Stdout: now, logger.Stderr: now}
 	r.waiting[id] = append(r.waiting[id], w)
 	return nil
 }

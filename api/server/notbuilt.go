@@ -42,11 +42,8 @@ func features() []feature {
 	return []feature{
 		{prefix: "/containers/{id}/checkpoints", what: "checkpoints are"},
 		{prefix: "/containers/{id}/copy", what: "the copy endpoint of old clients is"},
-		{prefix: "/containers/{id}/attach/ws", what: "attaching over WebSocket is"},
 		{prefix: "/containers/{id}/archive", what: "copying files into and out of containers is"},
 		{prefix: "/containers/{id}/export", what: "exporting a container is"},
-		{prefix: "/containers/{id}/resize", what: "resizing a terminal is"},
-		{prefix: "/exec/{id}/resize", what: "resizing a terminal is"},
 		{prefix: "/commit", what: "making an image of a container is"},
 		{prefix: "/images/create", what: "pulling and importing images is"},
 		{prefix: "/images/search", what: "searching a registry is"},

@@ -23,13 +23,12 @@ const (
 // nothing but src and tee: what one read of src gives is logged at once, except for an unfinished line of up to MaxLine
 // bytes. Its first n bytes are logged as Partial when it grows longer, or when src ends.
 //
-// tee, unless nil, gets the bytes of each read after they were logged. It may block; the bytes are its own until it
-// returns.
+// tee, unless nil, gets each read after it was logged. It may block; the bytes are its own until it returns.
 //
 // A w that fails loses the lines but never stops the copying. How many were lost is logged as a line of the same
 // source as soon as w works again; if it never does, Copy returns an error that says so. Apart from that Copy returns
 // the error of src, where io.EOF and the EIO of a console that was closed are none.
-func Copy(w Writer, src io.Reader, source string, tee func([]byte)) error {
+func Copy(w Writer, src io.Reader, source string, tee func(Read)) error {
 	c := &copier{w: w, source: source, batch: make([]Message, 1, 1+batchSize)}
 	buf := make([]byte, MaxLine+readSize)
 	held := 0
@@ -39,7 +38,7 @@ func Copy(w Writer, src io.Reader, source string, tee func([]byte)) error {
 			rest := c.lines(buf[:held+n])
 			c.flush()
 			if tee != nil {
-				tee(buf[held : held+n])
+				tee(Read{Bytes: buf[held : held+n], Logged: c.last, Held: rest})
 			}
 			held = copy(buf, rest)
 		}
@@ -55,6 +54,13 @@ func Copy(w Writer, src io.Reader, source string, tee func([]byte)) error {
 		}
 		return errors.Join(err, c.finish())
 	}
+}
+
+// Read is what one read gave.
+type Read struct {
+	Bytes  []byte
+	Logged time.Time // of the newest message that was logged so far; zero when there was none
+	Held   []byte    // the unfinished line at the end, which is not logged yet
 }
 
 type copier struct {

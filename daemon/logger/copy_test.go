@@ -78,7 +78,7 @@ func TestCopyCutsLines(t *testing.T) {
 			t.Run(tc.doc+"/"+name, func(t *testing.T) {
 				w := &memory{}
 				var teed bytes.Buffer
-				assert.NilError(t, Copy(w, src, Stderr, func(b []byte) { teed.Write(b) }))
+				assert.NilError(t, Copy(w, src, Stderr, func(r Read) { teed.Write(r.Bytes) }))
 				assert.Assert(t, w.text() == tc.want, "%.200q", w.text())
 				assert.Assert(t, teed.String() == tc.in, "the tee gets the bytes as they are")
 				for i, m := range w.msgs {
@@ -116,8 +116,8 @@ func TestCopyCountsWhatItCannotLog(t *testing.T) {
 	w := &memory{}
 	var teed int
 	step := 0
-	err := Copy(w, reads("a\n", "b\nc\n", "d\n", "e\nf\n", "g\n"), Stdout, func(b []byte) {
-		teed += len(b)
+	err := Copy(w, reads("a\n", "b\nc\n", "d\n", "e\nf\n", "g\n"), Stdout, func(r Read) {
+		teed += len(r.Bytes)
 		step++
 		w.err = nil
 		if step == 1 || step == 2 {
@@ -136,7 +136,7 @@ func TestCopySaysWhatWasLostForGood(t *testing.T) {
 	assert.ErrorContains(t, err, "2 lines of stdout were not logged")
 
 	w = &memory{err: syscall.ENOSPC}
-	err = Copy(w, strings.NewReader("a\nb\n"), Stdout, func([]byte) { w.err = nil })
+	err = Copy(w, strings.NewReader("a\nb\n"), Stdout, func(Read) { w.err = nil })
 	assert.NilError(t, err)
 	assert.Equal(t, w.text(), "berth: 2 lines were not logged: no space left on device|")
 }

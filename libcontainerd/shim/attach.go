@@ -64,17 +64,13 @@ func (s *service) serveClient(ctx context.Context, conn *net.UnixConn) error {
 	return refuse(conn, fmt.Errorf("unknown kind %q", h.Kind))
 }
 
-func reply(err error) []byte {
-	var rep Reply
-	if err != nil {
-		rep.Error = err.Error()
-	}
-	b, _ := json.Marshal(rep) // a string cannot fail
+func (r Reply) line() []byte {
+	b, _ := json.Marshal(r) // strings and times cannot fail
 	return append(b, '\n')
 }
 
 func refuse(conn net.Conn, err error) error {
-	_, werr := conn.Write(reply(err))
+	_, werr := conn.Write(Reply{Error: err.Error()}.line())
 	return errors.Join(err, werr)
 }
 
@@ -84,7 +80,7 @@ func (s *service) attach(conn *net.UnixConn, r *bufio.Reader, h Header) error {
 	if err != nil {
 		return refuse(conn, err)
 	}
-	a := newAttacher(conn, h, p.out.raw, reply(nil))
+	a := newAttacher(conn, h)
 	p.out.add(a)
 	defer p.out.remove(a)
 	defer a.drop()
@@ -123,7 +119,7 @@ func feed(p *process, h Header, r *bufio.Reader) error {
 
 // tell serves a client that wants to know what happened to the container.
 func (s *service) tell(ctx context.Context, conn net.Conn, r io.Reader, follow bool) error {
-	if _, err := conn.Write(reply(nil)); err != nil {
+	if _, err := conn.Write(Reply{}.line()); err != nil {
 		return err
 	}
 	left := make(chan struct{})

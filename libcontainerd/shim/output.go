@@ -5,6 +5,9 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/berthd/berth/daemon/logger"
 )
 
 // Streams of a process, numbered as stdcopy does.
@@ -22,33 +25,52 @@ const (
 
 // output hands what a process writes to those who are attached to it.
 type output struct {
-	raw  bool          // a terminal: no frames
-	done chan struct{} // closed when nothing more comes
+	terminal bool
+	done     chan struct{} // closed when nothing more comes
 
 	mu        sync.Mutex
 	attachers []*attacher // replaced, never changed
 	unlimited bool
 	ended     bool
+	logged    [stderr + 1]time.Time // of the newest message of what attachers were given
+	held      [stderr + 1][]byte    // what they were given and is not logged yet: the unfinished line
 }
 
-func newOutput(raw bool) *output { return &output{raw: raw, done: make(chan struct{})} }
+func newOutput(terminal bool) *output {
+	begin := time.Now()
+	return &output{terminal: terminal, done: make(chan struct{}), logged: [...]time.Time{stdout: begin, stderr: begin}}
+}
 
-// tee returns what takes the bytes of one stream. It blocks while an attacher has too many bytes to read.
-func (o *output) tee(stream byte) func([]byte) {
-	return func(p []byte) {
+// tee returns what takes the reads of one stream. It blocks while an attacher has too many bytes to read.
+func (o *output) tee(stream byte) func(logger.Read) {
+	return func(r logger.Read) {
 		o.mu.Lock()
 		as := o.attachers
+		if !r.Logged.IsZero() {
+			o.logged[stream] = r.Logged
+		}
+		o.held[stream] = append(o.held[stream][:0], r.Held...)
 		o.mu.Unlock()
 		for _, a := range as {
-			a.put(stream, p)
+			a.put(stream, r.Bytes)
 		}
 	}
 }
 
-// add attaches a; it gets what comes from now on.
+// add attaches a; it gets what comes from now on, after the reply to its client.
 func (o *output) add(a *attacher) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	var rep Reply
+	if a.afterLog {
+		rep.Logged = map[string]time.Time{logger.Stdout: o.logged[stdout], logger.Stderr: o.logged[stderr]}
+	}
+	a.buf = rep.line()
+	for s := byte(stdout); s <= stderr; s++ {
+		if a.afterLog && len(o.held[s]) > 0 {
+			a.put(s, o.held[s])
+		}
+	}
 	if o.unlimited {
 		a.unlimit()
 	}
@@ -93,9 +115,10 @@ func (o *output) end() {
 
 // attacher is one client that is attached to a process.
 type attacher struct {
-	conn  *net.UnixConn
-	raw   bool
-	wants [stderr + 1]bool
+	conn     *net.UnixConn
+	raw      bool
+	afterLog bool
+	wants    [stderr + 1]bool
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -106,9 +129,8 @@ type attacher struct {
 	gone    bool   // the client has left
 }
 
-// newAttacher returns an attacher whose client first gets the given bytes.
-func newAttacher(conn *net.UnixConn, h Header, raw bool, first []byte) *attacher {
-	a := &attacher{conn: conn, raw: raw, buf: first, limit: attachLimit}
+func newAttacher(conn *net.UnixConn, h Header) *attacher {
+	a := &attacher{conn: conn, raw: h.Raw, afterLog: h.AfterLog, limit: attachLimit}
 	a.wants[stdout], a.wants[stderr] = h.Stdout, h.Stderr
 	a.changed = sync.NewCond(&a.mu)
 	return a

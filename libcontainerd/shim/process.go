@@ -57,7 +57,7 @@ func (p *process) connect(cmd *exec.Cmd) {
 // names are the paths of FIFOs that the task service gets: none, but for a terminal the names that /proc has for the
 // pipes, so that nothing lies about in the file system.
 func (p *process) names() (in, out string) {
-	if !p.out.raw {
+	if !p.out.terminal {
 		return "", ""
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", p.stdinPeer.Fd()), fmt.Sprintf("/proc/self/fd/%d", p.sinks[stdout].Fd())
@@ -66,7 +66,7 @@ func (p *process) names() (in, out string) {
 // drain takes what the process writes, until the end of all its streams: first into the log, if there is one, then to
 // those who are attached.
 func (p *process) drain(ctx context.Context, w logger.Writer) {
-	if !p.out.raw && p.stdinPeer != nil {
+	if !p.out.terminal && p.stdinPeer != nil {
 		p.stdinPeer.Close() // or the process's end of its input would never be noticed
 	}
 	var wg sync.WaitGroup
@@ -97,7 +97,7 @@ func (p *process) copy(w logger.Writer, src io.Reader, s int) error {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
-		tee(buf[:n])
+		tee(logger.Read{Bytes: buf[:n]})
 		if err == io.EOF {
 			return nil
 		}
@@ -129,7 +129,7 @@ func (s swallow) Write(b []byte) (int, error) {
 
 // closeStdin ends the input, after what was written to it. A terminal's input has no end.
 func (p *process) closeStdin() {
-	if p.stdin != nil && !p.out.raw {
+	if p.stdin != nil && !p.out.terminal {
 		p.stdinFrames.Lock()
 		defer p.stdinFrames.Unlock()
 		p.stdin.Close()

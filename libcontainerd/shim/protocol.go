@@ -56,9 +56,9 @@ const (
 
 // Header is the first line that a client of AttachSocket sends, as JSON. The shim answers with a Reply.
 //
-// After an attach, the shim sends what a Docker client expects: with a terminal the bytes as they are, otherwise
-// stdcopy frames (stream 1 or 2, three zero bytes, big-endian length, payload). When the process has no more output and
-// the client has got all of it, the shim shuts its side down.
+// After an attach, the shim sends what a Docker client expects: stdcopy frames (stream 1 or 2, three zero bytes,
+// big-endian length, payload), or with Raw the bytes as they are. When the process has no more output and the client has
+// got all of it, the shim shuts its side down.
 //
 // The client sends frames: a type (FrameStdin, FrameCloseStdin), a big-endian length of four bytes, and the payload. It
 // keeps its side open as long as it wants output: an end there means that it has gone.
@@ -68,6 +68,9 @@ type Header struct {
 	Stdin  bool   `json:"stdin,omitempty"`
 	Stdout bool   `json:"stdout,omitempty"`
 	Stderr bool   `json:"stderr,omitempty"` // ignored with a terminal, which has one stream, Stdout
+	Raw    bool   `json:"raw,omitempty"`
+	// AfterLog is for a client that reads the log before the output: see Reply.
+	AfterLog bool `json:"after_log,omitempty"`
 	// Follow keeps an events connection open for what happens later.
 	Follow bool `json:"follow,omitempty"`
 }
@@ -75,6 +78,9 @@ type Header struct {
 // Reply is the line that answers a Header. An empty Error means success.
 type Reply struct {
 	Error string `json:"error,omitempty"`
+	// Logged has, after an attach with AfterLog, the time of the newest message of each source that the client finds in
+	// the log and does not get: first comes the unfinished line of each stream, then what is written from now on.
+	Logged map[string]time.Time `json:"logged,omitempty"`
 }
 
 // Types of the frames that a client sends.

@@ -242,7 +242,7 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 		p.discard() // never started
 	}
 	p.out.unlimit()
-	if p.out.raw {
+	if p.out.terminal {
 		p.await(drainWait)
 		p.release()
 		if err := s.closeConsole(ctx, r); err != nil {

@@ -19,11 +19,21 @@ import (
 )
 
 // AttachOptions choose what a Stream carries.
-type AttachOptions struct{ Stdin, Stdout, Stderr bool }
+type AttachOptions struct {
+	Stdin, Stdout, Stderr bool
+	// Raw wants the output as it is, both streams as one; otherwise it comes in stdcopy frames.
+	Raw bool
+	// AfterLog is for who reads the container's log before the Stream: see Stream.Logged.
+	AfterLog bool
+}
 
 // Stream is a connection to the standard streams of a process. Reading and writing may go on side by side; several
 // goroutines may write.
 type Stream struct {
+	// Logged is how far the log has to be read before a Stream with AfterLog, so that nothing is missed and nothing comes
+	// twice: the time of the newest message of each source. The Stream begins with the unfinished lines behind those.
+	Logged map[string]time.Time
+
 	conn *net.UnixConn
 	r    *bufio.Reader
 
@@ -34,16 +44,17 @@ type Stream struct {
 // not read slows the process once 1 MiB waits for it. After the end of the output the Stream is at its end at once. ctx
 // only bounds the connecting.
 func (p *Process) Attach(ctx context.Context, o AttachOptions) (*Stream, error) {
-	h := shim.Header{Exec: p.exec, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr}
-	conn, r, err := p.conn.greet(ctx, h)
+	h := shim.Header{
+		Exec: p.exec, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Raw: o.Raw, AfterLog: o.AfterLog,
+	}
+	conn, r, rep, err := p.conn.greet(ctx, h)
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{conn: conn, r: r}, nil
+	return &Stream{Logged: rep.Logged, conn: conn, r: r}, nil
 }
 
-// Read gives what a Docker client expects: with a terminal the bytes as they are, otherwise stdcopy frames. io.EOF
-// comes when the process has no more output, or the shim has died.
+// Read gives what a Docker client expects. io.EOF comes when the process has no more output, or the shim has died.
 func (s *Stream) Read(b []byte) (int, error) {
 	n, err := s.r.Read(b)
 	return n, streamEnd(err)
@@ -87,6 +98,9 @@ func (s *Stream) frame(kind byte, payload []byte) error {
 	return err
 }
 
+// StopReading makes Read fail, now and later. Writing goes on.
+func (s *Stream) StopReading() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+
 // Close detaches. The process and its input are as they were.
 func (s *Stream) Close() error { return s.conn.Close() }
 
@@ -101,7 +115,7 @@ const EventOOM = shim.EventOOM
 func (t *Task) Events(ctx context.Context, fn func(Event)) error { return t.events(ctx, true, fn) }
 
 func (p *Process) events(ctx context.Context, follow bool, fn func(Event)) error {
-	conn, r, err := p.conn.greet(ctx, shim.Header{Kind: shim.KindEvents, Follow: follow})
+	conn, r, _, err := p.conn.greet(ctx, shim.Header{Kind: shim.KindEvents, Follow: follow})
 	if err != nil {
 		return err
 	}
@@ -130,13 +144,15 @@ func interrupt(ctx context.Context, conn net.Conn) (stop func() bool) {
 }
 
 // greet connects to the attach socket and says what is wanted.
-func (c *conn) greet(ctx context.Context, h shim.Header) (_ *net.UnixConn, _ *bufio.Reader, err error) {
+func (c *conn) greet(ctx context.Context, h shim.Header) (
+	_ *net.UnixConn, _ *bufio.Reader, rep shim.Reply, err error,
+) {
 	if _, err := c.current(); err != nil {
-		return nil, nil, err
+		return nil, nil, rep, err
 	}
 	conn, err := dial(ctx, c.dir, shim.AttachSocket)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, rep, err
 	}
 	defer func() {
 		if err == nil {
@@ -151,25 +167,24 @@ func (c *conn) greet(ctx context.Context, h shim.Header) (_ *net.UnixConn, _ *bu
 	defer stop()
 	b, err := json.Marshal(h)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, rep, err
 	}
 	if _, err := conn.Write(append(b, '\n')); err != nil {
-		return nil, nil, fmt.Errorf("%w: %v", errLost, err)
+		return nil, nil, rep, fmt.Errorf("%w: %v", errLost, err)
 	}
 	r := bufio.NewReaderSize(conn, 32<<10)
 	line, err := r.ReadSlice('\n')
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %v", errLost, err)
+		return nil, nil, rep, fmt.Errorf("%w: %v", errLost, err)
 	}
-	var rep shim.Reply
 	if err := json.Unmarshal(line, &rep); err != nil {
-		return nil, nil, errdefs.System(fmt.Errorf("the shim's answer: %w", err))
+		return nil, nil, rep, errdefs.System(fmt.Errorf("the shim's answer: %w", err))
 	}
 	if rep.Error != "" {
-		return nil, nil, errdefs.NotFound(errors.New(rep.Error))
+		return nil, nil, rep, errdefs.NotFound(errors.New(rep.Error))
 	}
 	if !stop() {
-		return nil, nil, ctx.Err()
+		return nil, nil, rep, ctx.Err()
 	}
-	return conn, r, nil
+	return conn, r, rep, nil
 }

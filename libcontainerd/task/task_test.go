@@ -109,7 +109,7 @@ func TestTerminal(t *testing.T) {
 	r := b.bundle(terminal, "sh", "-c", "tty; read x; stty size; echo got $x >&2")
 	r.Stdin = true
 	task := b.create(r)
-	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
+	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true, Raw: true})
 	assert.NilError(t, task.Start(b.ctx))
 	assert.NilError(t, task.Resize(b.ctx, 77, 33))
 	_, err := s.Write([]byte("word\n"))

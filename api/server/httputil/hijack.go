@@ -2,6 +2,7 @@ package httputil
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -31,19 +32,27 @@ const lingerFor = time.Second
 type Conn struct {
 	net.Conn
 	in   io.Reader
-	gone context.CancelFunc // set before the handler gets it
+	left func() // set before the handler gets it
 }
 
 // Read reads what the client sends, beginning with what came together with the request.
-func (c *Conn) Read(b []byte) (int, error) { return c.in.Read(b) }
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.in.Read(b)
+	return n, c.check(err)
+}
 
-// Write sends output to the client. If that fails, the client has gone.
+// Write sends output to the client. If that fails, the client has left.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if err != nil && c.gone != nil {
-		c.gone()
+	return n, c.check(err)
+}
+
+func (c *Conn) check(err error) error {
+	if err != nil && c.left != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) &&
+		!errors.Is(err, os.ErrDeadlineExceeded) {
+		c.left()
 	}
-	return n, err
+	return err
 }
 
 // CloseWrite tells the client that nothing more comes. The other direction stays open.
@@ -62,8 +71,9 @@ func (c *Conn) finish() {
 }
 
 // Hijack answers with 101 if the client asked for an upgrade to a raw stream, else with 200, and takes the connection
-// over. It is closed when the handler returns. The context is cancelled when the client has gone: it closed its side
-// of a unix socket, its connection broke, or a write failed; that it only sends no more input does not count.
+// over. It is closed when the handler returns. The context is cancelled, with ErrLeft as its cause, when the client has
+// left: it closed its unix socket, its connection broke, or a write failed; that it only sends no more input does not
+// count. Over TCP the two look alike until something is sent: the probes that keep the connection alive find out.
 // An error from before the answer can still become a status.
 func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, context.Context, error) {
 	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "tcp")
@@ -90,10 +100,15 @@ func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, 
 	if _, err := io.WriteString(conn, head.String()); err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	conn.gone = cancel
-	watch(ctx, conn.Conn, cancel)
-	return conn, ctx, nil
+	return conn, follow(r.Context(), conn), nil
+}
+
+// follow returns a context that is cancelled when the client has left, or with parent.
+func follow(parent context.Context, conn *Conn) context.Context {
+	ctx, cancel := context.WithCancelCause(parent)
+	conn.left = func() { cancel(containertypes.ErrLeft) }
+	watch(ctx, conn.Conn, conn.left)
+	return ctx
 }
 
 // Streams returns what AttachOptions.Streams wants: it takes the connection over when it is called.
@@ -112,9 +127,9 @@ func Streams(w http.ResponseWriter, r *http.Request) func(multiplexed bool) (con
 	}
 }
 
-// watch calls gone when the other end of conn has been closed altogether. It reads nothing, so that the input stays
+// watch calls left when the other end of conn has been closed altogether. It reads nothing, so that the input stays
 // the handler's. It ends with ctx.
-func watch(ctx context.Context, conn net.Conn, gone func()) {
+func watch(ctx context.Context, conn net.Conn, left func()) {
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
 		conn = t.NetConn()
 	}
@@ -141,7 +156,7 @@ func watch(ctx context.Context, conn net.Conn, gone func()) {
 			if _, err := unix.Poll(p, 0); err != nil || p[0].Revents&(unix.POLLHUP|unix.POLLERR) == 0 {
 				return false
 			}
-			gone()
+			left()
 			return true
 		})
 	}()

@@ -64,6 +64,9 @@ func (w *Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	w.conn = &Conn{Conn: c, in: io.MultiReader(bytes.NewReader(bytes.Clone(early)), c)}
+	if _, err := rw.Reader.Discard(len(early)); err != nil {
+		return nil, nil, err
+	}
 	return w.conn, rw, nil
 }
 

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -102,6 +103,7 @@ type AttachOptions struct {
 	Stdout     bool
 	Stderr     bool
 	DetachKeys string
+	Raw        bool // no frames, although there is no TTY
 	Streams    func(multiplexed bool) (Streams, error)
 }
 
@@ -111,9 +113,12 @@ type Streams struct {
 	Stdout io.Writer
 	// CloseWrite tells the client that no more output comes. It may be nil.
 	CloseWrite func() error
-	// Gone is cancelled when the client has gone.
+	// Gone is cancelled when the client has left, with ErrLeft as its cause, or the server ends.
 	Gone context.Context
 }
+
+// ErrLeft is why the context of Streams is cancelled when the client has left.
+var ErrLeft = errors.New("the client has left")
 
 // UpdateRequest is the body of POST /containers/{id}/update. Zero, an empty name and null mean "leave it as it is".
 type UpdateRequest struct {

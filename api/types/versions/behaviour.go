@@ -9,6 +9,7 @@ type Behaviour struct {
 	SilentRemoveWait bool // 1.30 to 1.33: wait for a removal that failed has an empty body
 	MultiplexedTypes bool // from 1.42: streams without a TTY say so in their content type
 	BinaryFrames     bool // from 1.28: attach over WebSocket sends binary frames, text before
+	SocketStreams    bool // from 1.42: attach over WebSocket takes stdin, stdout and stderr, which are all on before
 	InspectSize      bool // from 1.21: inspect takes the size query
 	StopTakesSignal  bool // from 1.42: stop and restart take a signal
 	ImageFilterQuery bool // below 1.41: the image list takes filter, a reference
@@ -42,6 +43,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.StatsOneShot = true })}},
 		{From: "1.41", Below: "1.52", What: "stats refuses stream with one-shot", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StatsNotBoth = true })}},
+		{From: "1.42", What: "attach over WebSocket chooses its streams", Do: []effect{
+			behaviour(func(b *Behaviour) { b.SocketStreams = true })}},
 		{From: "1.42", What: "stop and restart take a signal", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
 		{From: "1.52", What: "events are JSON lines", Do: []effect{

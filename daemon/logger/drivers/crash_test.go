@@ -108,7 +108,7 @@ func TestFullDisk(t *testing.T) {
 		defer source.Close()
 		copied := make(chan error, 1)
 		teed := make(chan int, 10_000)
-		go func() { copied <- logger.Copy(w, source, logger.Stdout, func(b []byte) { teed <- len(b) }) }()
+		go func() { copied <- logger.Copy(w, source, logger.Stdout, func(r logger.Read) { teed <- len(r.Bytes) }) }()
 		say := func(from, to int) {
 			text := strings.Join(lines(from, to), "\n") + "\n"
 			_, err := feed.WriteString(text)

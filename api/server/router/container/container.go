@@ -38,7 +38,7 @@ type Backend interface {
 
 	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
 	ContainerExecInspect(id string) (*containertypes.ExecInspect, error)
-	ContainerExecPrepare(id string) (tty bool, err error)
+	ContainerExecPrepare(id string) error
 	// ContainerExecStart runs detached when streams is nil.
 	ContainerExecStart(ctx context.Context, id string, o containertypes.ExecStartOptions, streams *containertypes.Streams) error
 	ContainerExecResize(ctx context.Context, id string, height, width uint32) error
@@ -71,6 +71,7 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/containers/{name}/wait", Handler: r.wait},
 		{Method: http.MethodPost, Path: "/containers/{name}/resize", Handler: r.resize},
 		{Method: http.MethodPost, Path: "/containers/{name}/attach", Handler: r.attach},
+		{Method: http.MethodGet, Path: "/containers/{name}/attach/ws", Handler: r.attachWebSocket},
 		{Method: http.MethodDelete, Path: "/containers/{name}", Handler: r.remove},
 		{Method: http.MethodPost, Path: "/containers/{name}/exec", Handler: r.execCreate},
 		{Method: http.MethodPost, Path: "/exec/{id}/start", Handler: r.execStart},

@@ -37,7 +37,8 @@ func (rt *router) execInspect(w http.ResponseWriter, r *http.Request) error {
 }
 
 // execStart answers a detached start with a status. An attached one takes the connection over first, so an error that
-// comes later is a line of text among the output.
+// comes later is a line of text among the output. Whether that comes in frames is the client's choice, and independent
+// of whether the command has a terminal.
 func (rt *router) execStart(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	var o containertypes.ExecStartOptions
@@ -47,20 +48,19 @@ func (rt *router) execStart(w http.ResponseWriter, r *http.Request) error {
 	if _, err := versions.Request(versions.FromContext(r.Context()), &o); err != nil {
 		return err
 	}
-	tty, err := rt.backend.ContainerExecPrepare(id)
-	if err != nil {
+	if err := rt.backend.ContainerExecPrepare(id); err != nil {
 		return err
 	}
 	if o.Detach {
 		return rt.backend.ContainerExecStart(r.Context(), id, o, nil)
 	}
-	streams, err := httputil.Streams(w, r)(!tty)
+	streams, err := httputil.Streams(w, r)(!o.Tty)
 	if err != nil {
 		return err
 	}
 	if err := rt.backend.ContainerExecStart(r.Context(), id, o, &streams); err != nil {
 		log.G(r.Context()).WithError(err).Debugf("exec %s failed after its connection was taken over", id)
-		return containertypes.WriteFrame(streams.Stdout, containertypes.LogMessage{Line: fmt.Appendf(nil, "%v\r\n", err)}, tty)
+		return containertypes.WriteFrame(streams.Stdout, containertypes.LogMessage{Line: fmt.Appendf(nil, "%v\r\n", err)}, o.Tty)
 	}
 	return nil
 }

@@ -57,12 +57,29 @@ func tail(s string) int {
 	return n
 }
 
-func (rt *router) attach(w http.ResponseWriter, r *http.Request) error {
-	return rt.backend.ContainerAttach(r.Context(), r.PathValue("name"), containertypes.AttachOptions{
+func attachOptions(r *http.Request) containertypes.AttachOptions {
+	return containertypes.AttachOptions{
 		Stream: httputil.Bool(r, "stream"), Logs: httputil.Bool(r, "logs"), Stdin: httputil.Bool(r, "stdin"),
 		Stdout: httputil.Bool(r, "stdout"), Stderr: httputil.Bool(r, "stderr"),
-		DetachKeys: r.URL.Query().Get("detachKeys"), Streams: httputil.Streams(w, r),
-	})
+		DetachKeys: r.URL.Query().Get("detachKeys"),
+	}
+}
+
+func (rt *router) attach(w http.ResponseWriter, r *http.Request) error {
+	o := attachOptions(r)
+	o.Streams = httputil.Streams(w, r)
+	return rt.backend.ContainerAttach(r.Context(), r.PathValue("name"), o)
+}
+
+func (rt *router) attachWebSocket(w http.ResponseWriter, r *http.Request) error {
+	ws := httputil.NewWebSocket(w, r)
+	defer ws.Close()
+	o := attachOptions(r)
+	o.Raw, o.Streams = true, ws.Streams
+	if !versions.FromContext(r.Context()).SocketStreams {
+		o.Stdin, o.Stdout, o.Stderr = true, true, true
+	}
+	return rt.backend.ContainerAttach(r.Context(), r.PathValue("name"), o)
 }
 
 // size reads the size of a terminal.
