@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/decompress"
 )
 
 const (
@@ -57,9 +58,9 @@ type dockerImage struct {
 // readArchive stores the blobs of the archive in and reads what says how they belong together. Paths in the archive are
 // names and nothing else: nothing is written where they point.
 func (w *work) readArchive(ctx context.Context, in io.Reader) (*archive, error) {
-	plain, err := decompress(in)
+	plain, err := decompress.Reader(in)
 	if err != nil {
-		return nil, err
+		return nil, errdefs.InvalidParameter(err)
 	}
 	defer func() { _ = plain.Close() }()
 	a := &archive{blobs: map[string]blob{}, links: map[string]string{}}

@@ -15,6 +15,7 @@ import (
 
 	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/decompress"
 )
 
 // Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong
@@ -66,9 +67,9 @@ func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.
 
 // storeLayer stores the archive in as a compressed layer, and returns the digest of the plain archive with it.
 func (w *work) storeLayer(ctx context.Context, in io.Reader) (ocispec.Descriptor, digest.Digest, error) {
-	plain, err := decompress(in)
+	plain, err := decompress.Reader(in)
 	if err != nil {
-		return ocispec.Descriptor{}, "", err
+		return ocispec.Descriptor{}, "", errdefs.InvalidParameter(err)
 	}
 	defer func() { _ = plain.Close() }()
 	diffID := digest.Canonical.Digester()

@@ -1,9 +1,16 @@
 package integration
 
 import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
 
 	"github.com/berthd/berth/integration/harness"
 )
@@ -24,4 +31,119 @@ func cliDiff(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 	missing := cli.Try("diff", "missing")
 	assert.Equal(t, missing.Code, 1)
 	assert.Equal(t, missing.Stderr, "Error response from daemon: No such container: missing\n")
+}
+
+// cliCopy copies in all directions, into containers in all states.
+func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
+	dir, bound := t.TempDir(), t.TempDir()
+	host := func(p string) string { return filepath.Join(dir, p) }
+	for _, err := range []error{
+		os.WriteFile(host("f"), []byte("one\n"), 0o640), os.Chown(host("f"), 5, 6), os.MkdirAll(host("d/sub"), 0o755),
+		os.WriteFile(host("d/sub/x"), []byte("x\n"), 0o644), os.Symlink("sub/x", host("d/link")),
+		os.WriteFile(filepath.Join(bound, "there"), []byte("bound\n"), 0o644),
+	} {
+		assert.NilError(t, err)
+	}
+	read := func(p string) string {
+		b, err := os.ReadFile(host(p))
+		assert.NilError(t, err)
+		return string(b)
+	}
+	cp := func(from, to string, options ...string) {
+		t.Helper()
+		cli.Run(append(append([]string{"cp"}, options...), from, to)...)
+	}
+
+	cli.Run("create", "--name", "box", "--network", "none", "-v", bound+":/bound", "--tmpfs", "/fast", "-u", "daemon",
+		"busybox", "sleep", "1000")
+	t.Cleanup(func() { cli.Try("rm", "-f", "box") })
+	for _, state := range []string{"created", "running", "paused", "exited"} {
+		switch state {
+		case "running":
+			cli.Run("start", "box")
+		case "paused":
+			cli.Run("pause", "box")
+		case "exited":
+			cli.Run("unpause", "box")
+			cli.Run("kill", "box")
+		}
+		assert.Equal(t, cli.Run("inspect", "-f", "{{.State.Status}}", "box"), state)
+		in := "/" + state
+		cp(host("d"), "box:"+in) // which becomes a copy of d
+		cp(host("d"), "box:"+in) // goes into it
+		cp(host("f"), "box:"+in+"/renamed")
+		cp(host("d")+"/.", "box:"+in+"/d/sub")
+		cp(host("f"), "box:/bound/"+state)
+		cp("box:"+in, host(""))
+		assert.Equal(t, read(state+"/sub/x")+read(state+"/d/link")+read(state+"/renamed")+read(state+"/d/sub/sub/x"), "x\nx\none\nx\n")
+		cp("box:/bound/there", host(state+".there"))
+		assert.Equal(t, read(state+".there"), "bound\n")
+		b, err := os.ReadFile(filepath.Join(bound, state))
+		assert.NilError(t, err)
+		assert.Equal(t, string(b), "one\n")
+	}
+	cli.Run("start", "box")
+
+	// who files belong to, links
+	cp(host("f"), "box:/tmp/plain")
+	cp(host("f"), "box:/tmp/archived", "-a")
+	assert.Equal(t, cli.Run("exec", "box", "stat", "-c", "%u:%g %a", "/tmp/plain", "/tmp/archived"), "5:6 640\n1:1 640")
+	cp("box:/running/link", host("still a link"))
+	to, err := os.Readlink(host("still a link"))
+	assert.NilError(t, err)
+	assert.Equal(t, to, "sub/x")
+	cp("box:/running/link", host("followed"), "-L")
+	assert.Equal(t, read("followed"), "x\n")
+	cp(host("d/link"), "box:/tmp/followed", "-L")
+	assert.Equal(t, cli.Run("exec", "-u", "root", "box", "cat", "/tmp/followed"), "x")
+
+	// a tmpfs is seen while it is there
+	cp(host("f"), "box:/fast/")
+	assert.Equal(t, cli.Run("exec", "-u", "root", "box", "cat", "/fast/f"), "one")
+	cp("box:/fast/f", host("from tmpfs"))
+	assert.Equal(t, read("from tmpfs"), "one\n")
+	cp("box:/etc/hosts", host("hosts"))
+	assert.Assert(t, cmp.Contains(read("hosts"), "localhost"))
+
+	// streams
+	streamed := cli.Try("cp", "box:/running/d", "-")
+	assert.DeepEqual(t, entries(t, streamed.Stdout), []string{"d/", "d/link", "d/sub/", "d/sub/link", "d/sub/sub/", "d/sub/sub/x", "d/sub/x"})
+	assert.Equal(t, cli.Feed(streamed.Stdout, "cp", "-", "box:/tmp").Code, 0)
+	assert.Equal(t, cli.Run("exec", "-u", "root", "box", "cat", "/tmp/d/sub/x"), "x")
+	assert.Assert(t, cmp.Contains(entries(t, cli.Try("export", "box").Stdout), "running/sub/x"))
+	cli.Run("export", "-o", host("all.tar"), "box")
+	exported := entries(t, read("all.tar"))
+	assert.Assert(t, cmp.Contains(exported, "bin/busybox"))
+	assert.Assert(t, cmp.Contains(exported, "bound/"))
+	assert.Assert(t, !strings.Contains(strings.Join(exported, "\n"), "bound/there"), "what is mounted is not exported")
+
+	for _, tc := range []struct{ from, to, want string }{
+		{"box:/nope", host(""), "Could not find the file /nope in container box"},
+		{host("f"), "box:/nope/x", "Could not find the file /nope in container box"},
+		{"gone:/x", host(""), "No such container: gone"},
+		{host("d"), "box:/tmp/plain", "cannot copy directory"},
+	} {
+		r := cli.Try("cp", tc.from, tc.to)
+		assert.Equal(t, r.Code, 1, tc)
+		assert.Assert(t, cmp.Contains(r.Stderr, tc.want))
+	}
+	runDetached(t, cli, "sealed", "--read-only", "-v", bound+":/bound:ro", "-v", host("d")+":/open", "busybox", "sleep", "1000")
+	assert.Assert(t, cmp.Contains(cli.Try("cp", host("f"), "sealed:/tmp/").Stderr, "container rootfs is marked read-only"))
+	assert.Assert(t, cmp.Contains(cli.Try("cp", host("f"), "sealed:/bound/").Stderr, "mounted volume is marked read-only"))
+	cp(host("f"), "sealed:/open/")
+	assert.Equal(t, read("d/f"), "one\n")
+	cp("sealed:/bound/there", host("there"))
+}
+
+// entries lists what is in a tar archive.
+func entries(t *testing.T, archive string) (names []string) {
+	t.Helper()
+	for r := tar.NewReader(strings.NewReader(archive)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		assert.NilError(t, err)
+		names = append(names, h.Name)
+	}
 }

@@ -37,6 +37,7 @@ func TestCLI(t *testing.T) {
 				{"stop and kill", cliStop},
 				{"rename and remove", cliRename},
 				{"diff", cliDiff},
+				{"cp and export", cliCopy},
 				{"events", cliEvents},
 				{"info and version", cliInfo},
 			} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	cerrdefs "github.com/containerd/errdefs"
@@ -154,15 +155,21 @@ func unmount(target string) error {
 	return nil
 }
 
+// holdersWait is how long Release waits for who holds a layer. Who reads from a disk that does not answer does not keep
+// a container from being removed.
+const holdersWait = 10 * time.Second
+
 // Release unmounts and removes the layer of container id, as soon as nobody holds it. If there is none, that is
 // success.
 func (s *Service) Release(ctx context.Context, id string) error {
-	for {
+	patience := time.After(holdersWait)
+	for waited := false; ; {
 		var busy <-chan struct{}
 		err := s.locked(id, func(u *use) error {
-			if busy = u.idle; busy != nil {
+			if busy = u.idle; busy != nil && !waited {
 				return nil
 			}
+			busy = nil
 			return s.remove(ctx, id)
 		})
 		if err != nil || busy == nil {
@@ -170,6 +177,8 @@ func (s *Service) Release(ctx context.Context, id string) error {
 		}
 		select {
 		case <-busy:
+		case <-patience:
+			waited = true
 		case <-ctx.Done():
 			return fmt.Errorf("the layer of container %s is still in use: %w", id, context.Cause(ctx))
 		}

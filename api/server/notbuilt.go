@@ -41,9 +41,6 @@ type feature struct {
 func features() []feature {
 	return []feature{
 		{prefix: "/containers/{id}/checkpoints", what: "checkpoints are"},
-		{prefix: "/containers/{id}/copy", what: "the copy endpoint of old clients is"},
-		{prefix: "/containers/{id}/archive", what: "copying files into and out of containers is"},
-		{prefix: "/containers/{id}/export", what: "exporting a container is"},
 		{prefix: "/commit", what: "making an image of a container is"},
 		{prefix: "/images/create", what: "pulling and importing images is"},
 		{prefix: "/images/search", what: "searching a registry is"},

@@ -136,7 +136,7 @@ func TestRoutes(t *testing.T) {
 			`{"message":"GET /images/{name...}/attestations requires minimum API version 1.55"}` + "\n"},
 		{"PUT", "/v1.23/volumes/a", 404, "page not found\n"},
 		{"POST", "/v1.24/containers/a/copy", 404, notFound},
-		{"POST", "/v1.23/containers/a/copy", 501, "the copy endpoint of old clients is not built into Berth\n"},
+		{"POST", "/v1.23/containers/a/copy", 501, "POST /containers/{id}/copy is not built into Berth\n"},
 	} {
 		t.Run(tc.method+" "+tc.path, func(t *testing.T) {
 			resp, body := ask(tc.method, tc.path)

@@ -21,7 +21,7 @@ var rows = [][]string{
 	{"errdefs", "api/types"},
 	{"daemon/config", "daemon/network", "daemon/events", "daemon/logger", "daemon/runtimes", "daemon/stats"},
 	{"container"},
-	{"image", "layer", "libnetwork", "libcontainerd", "volume", "oci"},
+	{"archive", "image", "layer", "libnetwork", "libcontainerd", "volume", "oci"},
 	{"daemon"},
 	{""}, // package berth
 	{"cmd"},

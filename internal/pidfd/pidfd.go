@@ -70,6 +70,19 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return serr
 }
 
+// EnterMounts moves the calling thread into the mount namespace of the process; ESRCH when that has ended.
+func (p *Process) EnterMounts() error {
+	conn, err := p.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	if err := conn.Control(func(fd uintptr) { serr = unix.Setns(int(fd), unix.CLONE_NEWNS) }); err != nil {
+		return err
+	}
+	return serr
+}
+
 // Close lets go of the process.
 func (p *Process) Close() error {
 	if p == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/berthd/berth/api/types/filters"
@@ -92,6 +93,22 @@ type WaitError struct {
 type FilesystemChange struct {
 	Path string
 	Kind uint8 // 0: modified, 1: added, 2: deleted
+}
+
+// PathStat tells about a file in a container. It is sent as JSON in base64 in the header X-Docker-Container-Path-Stat.
+type PathStat struct {
+	Name       string      `json:"name"`
+	Size       int64       `json:"size"`
+	Mode       os.FileMode `json:"mode"`
+	Mtime      time.Time   `json:"mtime"`
+	LinkTarget string      `json:"linkTarget"` // where a link leads to, absolute in the container
+}
+
+// ExtractOptions is the query of PUT /containers/{id}/archive.
+type ExtractOptions struct {
+	Path                 string
+	NoOverwriteDirNonDir bool // a directory does not replace something else, nor the other way round
+	CopyUIDGID           bool // files belong to the user of the container, not to who the archive says
 }
 
 // AttachOptions is the query of attach. Streams is called once, when it is sure that the attach will work: it takes

@@ -3,6 +3,7 @@ package container
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/berthd/berth/api/server/httputil"
@@ -34,6 +35,12 @@ type Backend interface {
 	// ContainerLogs calls found before the first line.
 	ContainerLogs(ctx context.Context, name string, o containertypes.LogsOptions, found func(tty bool), send func(containertypes.LogMessage) error) error
 	ContainerChanges(ctx context.Context, name string) ([]containertypes.FilesystemChange, error)
+	ContainerStatPath(ctx context.Context, name, path string) (containertypes.PathStat, error)
+	// What found, begin and content get is a context that ends when the transfer has to.
+	ContainerArchivePath(ctx context.Context, name, path string, found func(context.Context, containertypes.PathStat) io.Writer) error
+	ContainerCopy(ctx context.Context, name, path string, found func(context.Context) io.Writer) error
+	ContainerExtractToDir(ctx context.Context, name string, o containertypes.ExtractOptions, content func(context.Context) io.Reader) error
+	ContainerExport(ctx context.Context, name string, begin func(context.Context) io.Writer) error
 	ContainerAttach(ctx context.Context, name string, o containertypes.AttachOptions) error
 
 	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
@@ -57,6 +64,11 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodGet, Path: "/containers/{name}/json", Handler: r.inspect},
 		{Method: http.MethodGet, Path: "/containers/{name}/logs", Handler: r.logs},
 		{Method: http.MethodGet, Path: "/containers/{name}/changes", Handler: r.changes},
+		{Method: http.MethodGet, Path: "/containers/{name}/export", Handler: r.export},
+		{Method: http.MethodHead, Path: "/containers/{name}/archive", Handler: r.statPath},
+		{Method: http.MethodGet, Path: "/containers/{name}/archive", Handler: r.archivePath},
+		{Method: http.MethodPut, Path: "/containers/{name}/archive", Handler: r.extractToDir},
+		{Method: http.MethodPost, Path: "/containers/{name}/copy", Handler: r.copyPath},
 		{Method: http.MethodPost, Path: "/containers/{name}/start", Handler: r.start},
 		{Method: http.MethodPost, Path: "/containers/{name}/stop", Handler: r.stop},
 		{Method: http.MethodPost, Path: "/containers/{name}/restart", Handler: r.restart},
