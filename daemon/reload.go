@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/containerd/log"
@@ -12,6 +14,7 @@ import (
 	"github.com/berthd/berth/daemon/logger/drivers"
 	"github.com/berthd/berth/daemon/runtimes"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/oci"
 )
 
 // configStore is the configuration and what is worked out from it: replaced as one value, never written to.
@@ -39,7 +42,8 @@ type Prepared struct {
 	Notes    []string // what is new although the configuration is the same
 }
 
-// Validate tells what is wrong with a configuration that is right in form: with what runtimes and log drivers make of it.
+// Validate tells what is wrong with a configuration that is right in form: with what runtimes, log drivers and seccomp
+// make of it.
 func Validate(cfg config.Config) error {
 	errs := []error{runtimes.Validate(cfg)}
 	drv, err := drivers.Get(cfg.LogDriver)
@@ -47,6 +51,16 @@ func Validate(cfg config.Config) error {
 		errs = append(errs, &config.KeyError{Key: "log-driver", Err: err})
 	} else if err := drv.Validate(cfg.LogOpts); err != nil {
 		errs = append(errs, &config.KeyError{Key: "log-opts", Err: errdefs.InvalidParameter(err)})
+	}
+	if path := cfg.SeccompProfile; filepath.IsAbs(path) {
+		profile, err := os.ReadFile(path)
+		if err == nil {
+			err = oci.CheckSeccomp(profile)
+		}
+		if err != nil {
+			errs = append(errs, &config.KeyError{Key: "seccomp-profile", Err: errdefs.InvalidParameter(
+				fmt.Errorf("invalid seccomp-profile: %s: %w", path, err))})
+		}
 	}
 	return joined(errs)
 }

@@ -227,6 +227,7 @@ func (r *reloads) random() harness.M {
 		"proxies":              harness.M{"http-proxy": one("http://u:p@h:1", "http://h:2")},
 		"storage-driver":       one("overlay2", "native"),
 		"no-new-privileges":    one(true, false),
+		"experimental":         one(true, false),
 		"cgroup-parent":        one("/x", ""),
 		"tls":                  one(true, false),
 		"tlscert":              filepath.Join(r.dir, "cert.pem"),
@@ -268,6 +269,7 @@ var faults = []fault{
 		"options": harness.M{"Nope": 1}}})},
 	{"unknown log driver", faultyKey("log-driver", "nope")},
 	{"unknown log option", faultyKey("log-opts", harness.M{"nope": "1"})},
+	{"no seccomp profile", faultyKey("seccomp-profile", "/no/such")},
 	{"script cannot be written", func(r *reloads, file harness.M) (context.Context, func()) {
 		dir := filepath.Join(r.Dir, "d", "runtimes")
 		assert.NilError(r.t, os.Rename(dir, dir+".away"))

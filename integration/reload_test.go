@@ -130,6 +130,92 @@ func TestReloadOfABadFile(t *testing.T) {
 	assert.DeepEqual(t, infoOf(d).Labels, []string{"c=3"})
 }
 
+// Defaults of containers are those of the time at which they are created, or stopped; the daemon's own log changes at
+// once.
+func TestReloadOfDefaults(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	type created struct {
+		ShmSize   int64
+		IpcMode   string
+		LogConfig struct {
+			Type   string
+			Config map[string]string
+		}
+	}
+	defaults := func(id string) created {
+		var c struct{ HostConfig created }
+		d.OK("GET", "/containers/"+id+"/json", nil, &c)
+		return c.HostConfig
+	}
+	stubborn := []string{"sh", "-c", "trap : TERM; while :; do sleep 0.1; done"}
+	old := d.Run("old", stubborn...)
+	before := defaults(old)
+	d.Reload(harness.M{
+		"default-shm-size": "1m", "default-ipc-mode": "shareable", "default-stop-timeout": 0,
+		"log-driver": "local", "log-opts": harness.M{"max-size": "2m"},
+		"seccomp-profile": "unconfined", "no-new-privileges": true,
+		"log-level": "debug", "log-format": "json", "proxies": harness.M{"http-proxy": "http://user:secret@proxy:3128"},
+	})
+	id := d.Run("new", stubborn...)
+	after := defaults(id)
+	assert.Equal(t, after.ShmSize, int64(1<<20))
+	assert.Equal(t, after.IpcMode, "shareable")
+	assert.Equal(t, after.LogConfig.Type, "local")
+	assert.DeepEqual(t, after.LogConfig.Config, map[string]string{"max-size": "2m"})
+	assert.DeepEqual(t, defaults(old), before)
+	out, _ := d.Exec(id, "sed", "-n", "s/NoNewPrivs:\t//p;s/Seccomp:\t//p", "/proc/1/status")
+	assert.Equal(t, out, "1\n0\n")
+	out, _ = d.Exec(old, "sed", "-n", "s/NoNewPrivs:\t//p;s/Seccomp:\t//p", "/proc/1/status")
+	assert.Equal(t, out, "0\n2\n", "what runs stays as it was started")
+	begin := time.Now()
+	d.OK("POST", "/containers/"+old+"/stop", nil, nil)
+	assert.Assert(t, time.Since(begin) < 9*time.Second, "the time-out was 10 seconds, and is none")
+	var shown struct{ HTTPProxy string }
+	d.OK("GET", "/info", nil, &shown)
+	assert.Equal(t, shown.HTTPProxy, "http://xxxxx:xxxxx@proxy:3128")
+	lines := strings.Split(strings.TrimSpace(d.DaemonLog()), "\n")
+	last := lines[len(lines)-1]
+	assert.Assert(t, strings.HasPrefix(last, `{"level":"debug"`), last)
+	assert.Assert(t, !strings.Contains(d.DaemonLog(), "secret"))
+}
+
+// A runtime whose binary is missing can be configured, which is told; a start on it says what is wrong.
+func TestMissingRuntime(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	runtimes := harness.M{"bare": harness.M{"path": "/no/such"}, "slow": harness.M{"path": slowFeatures(t)}}
+	d.WriteConfig(harness.M{"runtimes": runtimes})
+	begin := time.Now()
+	var verdict struct {
+		Outcome  string
+		Warnings []string
+	}
+	d.OK("POST", "/berth/config/reload", nil, &verdict)
+	assert.Assert(t, time.Since(begin) < 15*time.Second, "a runtime that does not answer is waited for")
+	assert.Equal(t, verdict.Outcome, "applied")
+	assert.Equal(t, len(verdict.Warnings), 2, "%q", verdict.Warnings)
+	assert.Assert(t, cmp.Contains(verdict.Warnings[0], `runtime bare: error while looking up the specified runtime path`))
+	assert.Assert(t, cmp.Contains(verdict.Warnings[1], "features]: no answer within 2s"))
+	spec := harness.Spec("true")
+	spec["HostConfig"].(harness.M)["Runtime"] = "bare"
+	id := d.Create("", spec)
+	resp := d.HTTP("POST", "/containers/"+id+"/start", nil)
+	assert.Equal(t, resp.Status, 400)
+	assert.Assert(t, cmp.Contains(resp.Message(), "runtime bare: error while looking up the specified runtime path: "))
+	assert.Assert(t, cmp.Contains(resp.Message(), "/no/such"))
+	assert.Equal(t, d.Inspect(id).State.Status, "created")
+}
+
+// slowFeatures is runc, but for "features", which it never answers.
+func slowFeatures(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "runc")
+	const script = "#!/bin/sh\n[ \"$1\" != features ] || exec sleep 1000\nexec runc \"$@\"\n"
+	assert.NilError(t, os.WriteFile(path, []byte(script), 0o700))
+	return path
+}
+
 // Keys that need a restart keep their value, and the log names them.
 func TestReloadOfAKeyThatNeedsARestart(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -84,6 +85,12 @@ func appArmorProfile(so SecurityOptions, privileged bool, h Host) string {
 		return unconfined
 	}
 	return h.AppArmorProfile
+}
+
+// CheckSeccomp tells what is wrong with the text of a seccomp profile.
+func CheckSeccomp(profile []byte) error {
+	var p seccomp.Seccomp
+	return json.Unmarshal(profile, &p)
 }
 
 // seccompFilter returns the filter of a container whose capabilities stand in s already: the profiles depend on them.

@@ -48,7 +48,7 @@ var table = []Key{
 		Doc: "Key of the certificate."},
 	{Name: "min-api-version", Env: []string{"DOCKER_MIN_API_VERSION"}, zeroUnset: true, check: checkMinAPIVersion,
 		Doc: "Lowest version of the API that is answered."},
-	{Name: "authorization-plugins", Flag: "authorization-plugin", Missing: "authorization plugins",
+	{Name: "authorization-plugins", Flag: "authorization-plugin", Reloadable: true, Missing: "authorization plugins",
 		Doc: "Plugins that allow or deny requests."},
 
 	// What it says.
@@ -93,7 +93,8 @@ var table = []Key{
 		Doc: "User whose subordinate ids containers run with."},
 	{Name: "cdi-spec-dirs", Flag: "cdi-spec-dir", zeroUnset: true, Missing: "CDI devices",
 		Doc: "Folders with descriptions of devices."},
-	{Name: "nri-opts", Flag: "nri-opts", Missing: "node resource plugins (NRI)", Doc: "Options of resource plugins."},
+	{Name: "nri-opts", Flag: "nri-opts", Reloadable: true, Missing: "node resource plugins (NRI)",
+		Doc: "Options of resource plugins."},
 	{Name: "builder", Missing: "image builds", harmless: collectsOnly, Doc: "Options of the image builder. How much its cache may keep (gc) is accepted: it keeps nothing."},
 
 	// What containers get that do not say otherwise.
@@ -112,8 +113,9 @@ var table = []Key{
 	{Name: "init-path", Flag: "init-path", Missing: "init processes", Doc: "Path of the init process."},
 	{Name: "log-driver", Flag: "log-driver", Reloadable: true, zeroUnset: true, Doc: "Log driver of containers."},
 	{Name: "log-opts", Flag: "log-opt", Reloadable: true, Doc: "Options of the log driver."},
-	{Name: "no-new-privileges", Flag: "no-new-privileges", Doc: "Deny processes more privileges than they start with."},
-	{Name: "seccomp-profile", Flag: "seccomp-profile", zeroUnset: true,
+	{Name: "no-new-privileges", Flag: "no-new-privileges", Reloadable: true,
+		Doc: "Deny processes more privileges than they start with."},
+	{Name: "seccomp-profile", Flag: "seccomp-profile", Reloadable: true, zeroUnset: true, check: checkSeccomp,
 		Doc: "Filter of system calls: builtin, unconfined, or the path of a profile."},
 	{Name: "selinux-enabled", Flag: "selinux-enabled", Missing: "SELinux", Doc: "Label containers for SELinux."},
 	{Name: "dns", Flag: "dns", Reloadable: true, check: checkDNS, Doc: "Name servers of containers."},
@@ -167,8 +169,9 @@ var table = []Key{
 	{Name: "mtu", Flag: "mtu", zeroUnset: true, Missing: networks, check: checkMTU, Doc: "MTU of the default bridge."},
 	{Name: "network-control-plane-mtu", Flag: "network-control-plane-mtu", zeroUnset: true, Missing: swarm,
 		Doc: "MTU of the cluster's control plane."},
-	{Name: "network-diagnostic-port", Flag: "network-diagnostic-port", Missing: swarm, check: checkDiagnosticPort,
-		Doc: "Port of the network diagnostic server."},
+	{Name: "network-diagnostic-port", Flag: "network-diagnostic-port", Reloadable: true, Missing: swarm,
+		check: checkDiagnosticPort,
+		Doc:   "Port of the network diagnostic server."},
 	{Name: "userland-proxy", Flag: "userland-proxy", Missing: networks, Doc: "Forward published ports by a process."},
 	{Name: "userland-proxy-path", Flag: "userland-proxy-path", Missing: networks, check: checkProxyPath,
 		Doc: "Path of that process's program."},

@@ -212,6 +212,14 @@ func checkCgroupnsMode(c *Config) error {
 	return nil
 }
 
+func checkSeccomp(c *Config) error {
+	p := c.SeccompProfile
+	if p == "builtin" || p == "unconfined" || filepath.IsAbs(p) {
+		return nil
+	}
+	return fmt.Errorf("invalid seccomp-profile: %s: use builtin, unconfined, or an absolute path", p)
+}
+
 func checkExecOpts(c *Config) error {
 	var errs []error
 	for _, opt := range c.ExecOpts {

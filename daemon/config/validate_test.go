@@ -64,6 +64,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.MinAPIVersion = "1.020" }, "invalid minimum API version (1.020): must be between"},
 		{func(c *Config) { c.MinAPIVersion = "1" }, "invalid minimum API version (1): must be between"},
 		{func(c *Config) { c.MinAPIVersion = "v1.40" }, `API version must be provided without "v" prefix`},
+		{func(c *Config) { c.SeccompProfile = "x.json" }, "invalid seccomp-profile: x.json: use builtin, unconfined, or"},
 		{func(c *Config) { c.StorageDriver = "zfs" }, "invalid storage driver: zfs: use overlayfs or native"},
 		{func(c *Config) { c.DefaultShmSize = -1 }, "invalid default-shm-size: -1"},
 		{func(c *Config) { c.DefaultUlimits = Ulimits{"x": {Name: "x"}} }, "invalid default-ulimits: x: "},
