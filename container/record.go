@@ -94,7 +94,7 @@ type MountPoint struct {
 	NonRecursive         bool                         `json:",omitempty"`
 	ReadOnlyNonRecursive bool                         `json:",omitempty"`
 	CreateSource         bool                         `json:",omitempty"` // a bind whose missing source is made as a directory
-	PropagationByDefault bool                         `json:",omitempty"` // nobody asked for it: where it cannot be, there is none
+	PropagationByDefault bool                         `json:",omitempty"` // nobody asked for it
 	Anonymous            bool                         `json:",omitempty"` // a volume that the user did not name
 	Declared             bool                         `json:",omitempty"` // a volume that only Config.Volumes asked for
 	Subpath              string                       `json:",omitempty"` // what of the volume is mounted; empty: all

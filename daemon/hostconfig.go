@@ -3,13 +3,12 @@ package daemon
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/docker/go-connections/nat"
 
 	containertypes "github.com/berthd/berth/api/types/container"
-	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/oci"
 )
 
 // fillHostConfig fills what a create request leaves open with the defaults of this engine. What it fills is stored: a
@@ -30,14 +29,11 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	}
 	if hc.CgroupnsMode == "" {
 		hc.CgroupnsMode = store.DefaultCgroupnsMode
-		if hc.Privileged && !h.oci.CanLimit.CgroupV2 {
-			hc.CgroupnsMode = "host"
-		}
 	}
 	if hc.ShmSize == 0 {
 		hc.ShmSize = int64(store.DefaultShmSize)
 	}
-	hc.LogConfig = mergedLog(store, hc.LogConfig)
+	fillLog(store, hc)
 	if hc.PortBindings == nil {
 		hc.PortBindings = nat.PortMap{}
 	}
@@ -47,38 +43,35 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
 		hc.MemorySwappiness = nil
 	}
-	if hc.Memory > 0 && hc.MemorySwap == 0 && h.oci.CanLimit.Swap {
+	if hc.Memory > 0 && hc.MemorySwap == 0 && h.swapLimit {
 		hc.MemorySwap = 2 * hc.Memory
 	}
 	if hc.OomKillDisable == nil {
 		hc.OomKillDisable = new(bool)
 	}
-	if !h.oci.CanLimit.OOMKillDisable {
+	if !h.oomKillDisable {
 		hc.OomKillDisable = nil
 	}
 	hc.KernelMemory, hc.KernelMemoryTCP = nil, nil
-	fillPaths(hc)
-	unlabelled := hc.Privileged || hc.PidMode == "host" || hc.IpcMode == "host"
-	if unlabelled && !slices.ContainsFunc(hc.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, "label") }) {
-		hc.SecurityOpt = append(hc.SecurityOpt, "label=disable") // no SELinux label would let it do what it is to do
+	for _, caps := range []*containertypes.Words{&hc.CapAdd, &hc.CapDrop} {
+		for i, name := range *caps {
+			(*caps)[i] = oci.CapabilityName(name)
+		}
 	}
+	fillPaths(hc)
 }
 
-// mergedLog returns the log driver and options with those of the daemon: they belong to the daemon's driver only, but for
-// those of the cache.
-func mergedLog(store *configStore, log containertypes.LogConfig) containertypes.LogConfig {
-	if log.Type == "" {
-		log.Type = store.LogDriver
+// fillLog stores the log driver and options: those of the daemon belong to the daemon's driver only.
+func fillLog(store *configStore, hc *containertypes.HostConfig) {
+	if hc.LogConfig.Type == "" {
+		hc.LogConfig.Type = store.LogDriver
 	}
-	opts := maps.Clone(store.LogOpts)
-	if log.Type != store.LogDriver {
-		maps.DeleteFunc(opts, func(k, _ string) bool { return !strings.HasPrefix(k, logger.CacheOption) })
+	if hc.LogConfig.Config == nil {
+		hc.LogConfig.Config = map[string]string{}
 	}
-	if log.Config == nil {
-		log.Config = map[string]string{}
+	if hc.LogConfig.Type == store.LogDriver {
+		hc.LogConfig.Config = mergeMaps(hc.LogConfig.Config, maps.Clone(store.LogOpts))
 	}
-	log.Config = mergeMaps(log.Config, opts)
-	return log
 }
 
 // The paths below /proc and /sys that a container does not see, or cannot write to, as dockerd 29 has them.

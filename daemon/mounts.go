@@ -81,7 +81,9 @@ func (d *Daemon) fillVolumes(ctx context.Context, id string, ms []*mounts.Mount)
 }
 
 // mountVolumes makes the volumes of a container ready for a run and returns what is to be mounted, by destination.
-func (d *Daemon) mountVolumes(ctx context.Context, rec *container.Record, stack *undo.Stack) (map[string]string, error) {
+func (d *Daemon) mountVolumes(
+	ctx context.Context, rec *container.Record, stack *undo.Stack,
+) (map[string]string, error) {
 	stack.Push("release the volumes", func(ctx context.Context) error { return d.volumes.Release(ctx, rec.ID) })
 	sources := map[string]string{}
 	for dest, mp := range rec.MountPoints {
@@ -99,8 +101,8 @@ func (d *Daemon) mountVolumes(ctx context.Context, rec *container.Record, stack 
 	return sources, nil
 }
 
-// giveUpVolumes removes the anonymous volumes of a container that is about to be forgotten, or leaves them to nobody. It
-// may be repeated.
+// giveUpVolumes removes the anonymous volumes of a container that is about to be forgotten, or leaves them to nobody.
+// It may be repeated.
 func (d *Daemon) giveUpVolumes(ctx context.Context, rec *container.Record) error {
 	if !rec.RemoveVolumes {
 		return d.volumes.Disown(ctx, rec.ID)

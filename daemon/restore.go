@@ -23,19 +23,13 @@ func (d *Daemon) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := d.containers.All()
-	restored := make(map[string]chan struct{}, len(all))
-	for _, c := range all {
-		restored[c.ID] = make(chan struct{})
-	}
-	for _, c := range all {
+	for _, c := range d.containers.All() {
 		opCtx, release, err := c.Acquire(ctx, d.work.ctx)
 		if err != nil {
 			return err
 		}
 		d.work.Go(func() {
-			defer close(restored[c.ID])
-			then := d.restoreOne(opCtx, c, restored)
+			then := d.restoreOne(opCtx, c)
 			release()
 			if then != nil {
 				then(d.work.ctx)
@@ -47,13 +41,12 @@ func (d *Daemon) restore(ctx context.Context) error {
 }
 
 // restoreOne does what one container needs. What it returns is done without the operation slot.
-func (d *Daemon) restoreOne(ctx context.Context, c *container.Container, restored map[string]chan struct{}) (then func(context.Context)) {
+func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then func(context.Context)) {
 	rec := c.Snapshot()
 	if rec.Damaged {
 		log.G(ctx).Errorf("container %s: %s", c.ID, rec.State.Error)
 		return nil
 	}
-	d.feedLog(c)
 	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec) {
 		return d.afterAdoption(c)
 	}
@@ -62,7 +55,7 @@ func (d *Daemon) restoreOne(ctx context.Context, c *container.Container, restore
 	}
 	// A daemon that died while files were copied out of a stopped container has left its layer mounted.
 	warn(ctx, "unmount the layer of a container that does not run", d.layers.Unmount(ctx, c.ID))
-	return d.resumeIntent(c, restored)
+	return d.resumeIntent(c)
 }
 
 // afterAdoption removes a container whose removal was asked for while it ran.
@@ -74,8 +67,8 @@ func (d *Daemon) afterAdoption(c *container.Container) func(context.Context) {
 }
 
 // resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
-// restart, start it once those whose namespaces it shares have been restored.
-func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
+// restart, start it.
+func (d *Daemon) resumeIntent(c *container.Container) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
 	switch {
@@ -89,14 +82,6 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
 		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
 		return func(ctx context.Context) {
-			for _, id := range sharesWith(rec) {
-				if other, ok := restored[id]; ok {
-					select {
-					case <-other:
-					case <-ctx.Done():
-					}
-				}
-			}
 			if err := d.ContainerStart(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {
 				log.G(ctx).WithError(err).Errorf("container %s cannot be started as its restart policy wants", c.ID)
 			}

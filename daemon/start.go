@@ -21,7 +21,6 @@ import (
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libcontainerd/task"
-	"github.com/berthd/berth/libnetwork"
 	"github.com/berthd/berth/oci"
 )
 
@@ -119,7 +118,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.prepareIntent(ctx, &store.Config, rec, stack)
+	in, err := d.prepareIntent(ctx, rec, stack)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +161,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	}
 	t, err = shim.Create(ctx, task.CreateRequest{
 		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
-		Log: keptLog(rec.HostConfig.LogConfig.Type, d.logInfo(rec)),
+		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: d.logInfo(rec)},
 	})
 	return t, err
 }
@@ -196,7 +195,6 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 		}
 	}, container.Event{Action: "start"})
 	d.work.Go(func() { d.monitor(c, l) })
-	d.feedLog(c)
 	return nil
 }
 
@@ -252,24 +250,18 @@ func startError(err error) error {
 }
 
 // prepareIntent returns rec's intent with the files and the network of a new run.
-func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
+func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
 	in := rec.Intent
 	if err := d.connect(ctx, &in, stack); err != nil {
 		return in, err
 	}
-	if err := d.mountShm(&in, stack); err != nil {
-		return in, err
-	}
 	dir := d.containers.Dir(rec.ID)
+	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
 	if in.HostConfig.LogConfig.Type == "json-file" {
 		in.LogPath = filepath.Join(dir, rec.ID+"-json.log")
 	}
-	if shared, err := d.shareNetwork(&in); shared || err != nil {
-		return in, err
-	}
-	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
-	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
-	return in, writeHostFiles(cfg, &in)
+	return in, writeHostFiles(&in)
 }
 
 // connect makes the container's network namespace, if it is to have one of its own.
@@ -279,8 +271,6 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 	sb := d.networks.HostSandbox()
 	switch {
 	case mode.IsHost():
-	case mode.IsContainer():
-		sb = libnetwork.Sandbox{}
 	case mode.IsNone():
 		var err error
 		if sb, err = d.networks.NewSandbox(ctx); err != nil {
@@ -318,9 +308,6 @@ func (d *Daemon) writeBundle(
 	}
 	if !rec.HostConfig.NetworkMode.IsHost() {
 		in.NetNS = rec.Network.SandboxKey
-	}
-	if err := d.shareNamespaces(&in); err != nil {
-		return err
 	}
 	if in.Devices, err = oci.ResolveDevices(rec.HostConfig); err != nil {
 		return err
@@ -365,7 +352,6 @@ func (d *Daemon) logInfo(rec *container.Record) logger.Info {
 	}
 	return logger.Info{
 		ContainerID: rec.ID, ContainerName: trimName(rec.Name), ContainerImageID: rec.ImageID,
-		ContainerEntrypoint: rec.Path, ContainerArgs: rec.Args, DaemonName: "docker", // a name that tags show
 		ContainerImageName: rec.Config.Image, Path: path, Options: rec.HostConfig.LogConfig.Config,
 		Labels: rec.Config.Labels, Env: rec.Config.Env, Created: rec.Created,
 	}

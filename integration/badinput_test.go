@@ -52,39 +52,6 @@ var badCreates = []badRequest{
 		`Minimum memory limit allowed is 6MB`},
 	{"memory and swap", "", `{"Image":"busybox","HostConfig":{"Memory":67108864,"MemorySwap":33554432}}`, 400,
 		`Minimum memoryswap limit should be larger than memory limit, see usage`},
-	{"CPUs that are not there", "", `{"Image":"busybox","HostConfig":{"CpusetCpus":"0,4000"}}`, 400,
-		`Requested CPUs are not available - requested 0,4000, available: .*`},
-	{"set of CPUs", "", `{"Image":"busybox","HostConfig":{"CpusetCpus":"1-0"}}`, 400,
-		`Invalid value 1-0 for cpuset cpus: invalid format: 1-0`},
-	{"memory nodes that are not there", "", `{"Image":"busybox","HostConfig":{"CpusetMems":"900"}}`, 400,
-		`Requested memory nodes are not available - requested 900, available: .*`},
-	{"real-time runtime above its period", "",
-		`{"Image":"busybox","HostConfig":{"CpuRealtimePeriod":10,"CpuRealtimeRuntime":20}}`, 400,
-		`cpu real-time runtime cannot be higher than cpu real-time period`},
-	{"limit of another system", "", `{"Image":"busybox","HostConfig":{"IOMaximumIOps":1}}`, 400,
-		`invalid QoS settings: linux does not support configuration of maximum IOPs`},
-	{"storage options", "", `{"Image":"busybox","HostConfig":{"StorageOpt":{"size":"1g"}}}`, 400,
-		`--storage-opt is not supported: the layer of a container takes no options in Berth`},
-	{"device requests", "", `{"Image":"busybox","HostConfig":{"DeviceRequests":[{"Capabilities":[["gpu"]]}]}}`, 400,
-		`could not select device driver "" with capabilities: \[\[gpu\]\]: Berth has no drivers of devices .*`},
-	{"device rule", "", `{"Image":"busybox","HostConfig":{"DeviceCgroupRules":["c 1:x rwm"]}}`, 400,
-		`invalid device cgroup rule format: 'c 1:x rwm'`},
-	{"annotation", "", `{"Image":"busybox","HostConfig":{"Annotations":{"":"x"}}}`, 400,
-		`invalid Annotation: the empty string is not permitted as an annotation key`},
-	{"extra host", "", `{"Image":"busybox","HostConfig":{"ExtraHosts":["db:here"]}}`, 400,
-		`invalid IP address in add-host: "here"`},
-	{"mode of a namespace", "", `{"Image":"busybox","HostConfig":{"UTSMode":"container:running"}}`, 400,
-		`invalid UTS mode: container:running`},
-	{"namespace of a missing container", "", `{"Image":"busybox","HostConfig":{"PidMode":"container:nope"}}`, 400,
-		`No such container: nope`},
-	{"network of nobody", "", `{"Image":"busybox","HostConfig":{"NetworkMode":"container:"}}`, 400,
-		`invalid network mode: invalid container format container:<name\|id>`},
-	{"hostname of another", "", `{"Image":"busybox","Hostname":"x","HostConfig":{"NetworkMode":"container:running"}}`, 400,
-		`conflicting options: hostname and the network mode`},
-	{"hostname of the host", "", `{"Image":"busybox","Hostname":"x","HostConfig":{"UTSMode":"host"}}`, 400,
-		`conflicting options: hostname and the UTS mode`},
-	{"port of another", "", `{"Image":"busybox","ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"container:running"}}`,
-		400, `conflicting options: port exposing and the container type network mode`},
 	{"cpus and quota", "", `{"Image":"busybox","HostConfig":{"NanoCpus":1000000,"CpuQuota":1000}}`, 400,
 		`Conflicting options: Nano CPUs and CPU Quota cannot both be set\.`},
 	{"bind of a missing path", "",
@@ -98,6 +65,31 @@ var badCreates = []badRequest{
 		`invalid mount config for type "nope": mount type unknown`},
 	{"one target twice", "", `{"Image":"busybox","HostConfig":{"Binds":["/tmp:/x","/etc:/x"]}}`, 400,
 		`Duplicate mount point: /x`},
+	{"volume of a bad name", "", `{"Image":"busybox","HostConfig":{"Binds":["a/b:/x"]}}`, 400, `create a/b: "a/b" includes ` +
+		`invalid characters for a local volume name, only "\[a-zA-Z0-9\]\[a-zA-Z0-9_.-\]" are allowed\. ` +
+		`If you intended to pass a host directory, use absolute path`},
+	{"volume with a propagation", "", `{"Image":"busybox","HostConfig":{"Binds":["vol:/x:rslave"]}}`, 400,
+		`invalid volume specification: 'vol:/x:rslave': invalid mount config for type "volume": ` +
+			`field BindOptions must not be specified`},
+	{"read-only anonymous volume", "",
+		`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Target":"/x","ReadOnly":true}]}}`, 400,
+		`invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes`},
+	{"path out of a volume", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":"vol","Target":"/x",` +
+		`"VolumeOptions":{"Subpath":"../y"}}]}}`, 400,
+		`invalid mount config for type "volume": subpath must be a relative path within the volume`},
+	{"mount of an image", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Source":"busybox","Target":"/x"}]}}`,
+		501, `mounts of images are not built into Berth yet: use a volume, which takes what the image has at /x`},
+	{"unknown volume driver", "", `{"Image":"busybox","HostConfig":{"Binds":["vol:/x"],"VolumeDriver":"nope"}}`, 404,
+		`create vol: error looking up volume plugin nope: plugin "nope" not found`},
+	{"unknown option of a volume that is made on the way", "", `{"Image":"busybox","HostConfig":{"Binds":["/anon"],"Mounts":` +
+		`[{"Type":"volume","Source":"vol","Target":"/x","VolumeOptions":{"DriverConfig":{"Options":{"odd":"1"}}}}]}}`, 400,
+		`create vol: invalid option: "odd"`},
+	{"volumes of an unknown container", "", `{"Image":"busybox","HostConfig":{"VolumesFrom":["nope"]}}`, 400,
+		`No such container: nope`},
+	{"mode of other containers' volumes", "", `{"Image":"busybox","HostConfig":{"VolumesFrom":["running:shared"]}}`, 400,
+		`invalid mode: shared`},
+	{"volume over a file", "", `{"Image":"busybox","Cmd":["true"],"HostConfig":{"Binds":["vol:/bin/sh"]}}`, 400,
+		`cannot mount volume over existing file, file exists /bin/sh`},
 	{"auto-remove and restart", "", `{"Image":"busybox","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}`,
 		400, `can't create 'AutoRemove' container with restart policy`},
 	{"restart policy", "", `{"Image":"busybox","HostConfig":{"RestartPolicy":{"Name":"nope"}}}`, 400,
@@ -143,6 +135,28 @@ var badOthers = []badRequest{
 		`must specify at least one of 'stdout' or 'stderr'`},
 	{"wait for what never is", "POST /containers/running/wait?condition=nope", "", 400, `invalid condition: "nope"`},
 	{"unknown image", "GET /images/nope/json", "", 404, `No such image: nope:latest`},
+	{"volume: no body", "POST /volumes/create", "", 400, `invalid JSON: got EOF while reading request body`},
+	{"volume: short name", "POST /volumes/create", `{"Name":"a"}`, 400,
+		`create a: volume name is too short, names should be at least two alphanumeric characters`},
+	{"volume: unknown driver", "POST /volumes/create", `{"Name":"vol","Driver":"nope"}`, 404,
+		`create vol: error looking up volume plugin nope: plugin "nope" not found`},
+	{"volume: unknown option", "POST /volumes/create", `{"Name":"vol","DriverOpts":{"odd":"1"}}`, 400,
+		`create vol: invalid option: "odd"`},
+	{"volume: half the options", "POST /volumes/create", `{"Name":"vol","DriverOpts":{"type":"tmpfs"}}`, 400,
+		`create vol: missing required option: "device"`},
+	{"volume: quota", "POST /volumes/create", `{"Name":"vol","DriverOpts":{"size":"1m"}}`, 400,
+		`create vol: quota size requested but no quota support`},
+	{"volume of a swarm", "POST /volumes/create", `{"Name":"vol","ClusterVolumeSpec":{}}`, 503,
+		`This node is not a swarm manager\. .*`},
+	{"unknown volume", "GET /volumes/nope", "", 404, `get nope: no such volume`},
+	{"removing an unknown volume", "DELETE /volumes/nope", "", 404, `get nope: no such volume`},
+	{"filter of volumes", `GET /volumes?filters={"dangling":["x"]}`, "", 400, `invalid filter 'dangling=\[x\]'`},
+	{"unknown filter of volumes", `GET /volumes?filters={"nope":["x"]}`, "", 400, `invalid filter 'nope'`},
+	{"prune of volumes", `POST /volumes/prune?filters={"all":["x"]}`, "", 400,
+		`invalid filter 'all': strconv.ParseBool: parsing "x": invalid syntax`},
+	{"prune of volumes twice", `POST /volumes/prune?filters={"all":["1","0"]}`, "", 400,
+		`invalid filter 'all=\[0 1\]': only one value is expected`},
+	{"disk usage", "GET /system/df?type=nope", "", 400, `unknown object type: nope`},
 	{"unknown path", "GET /nope", "", 404, `page not found`},
 	{"wrong method", "PUT /containers/json", "", 404, `page not found`},
 	{"version too old", "GET /v1.11/info", "", 400,
@@ -229,7 +243,7 @@ func TestBodyCutOff(t *testing.T) {
 	}
 }
 
-// inventory is all that requests could leave behind: containers, images, and their folders.
+// inventory is all that requests could leave behind: containers, images, volumes, and the containers' folders.
 func inventory(d *harness.Daemon) []string {
 	var images []struct{ ID string }
 	d.OK("GET", "/images/json?all=1", nil, &images)
@@ -237,6 +251,7 @@ func inventory(d *harness.Daemon) []string {
 	for _, i := range images {
 		all = append(all, i.ID)
 	}
+	all = append(all, volumes(d)...)
 	folders, err := os.ReadDir(d.File("d", "containers"))
 	if err != nil && !os.IsNotExist(err) {
 		panic(err)

@@ -98,26 +98,36 @@ func entrySize(ctx context.Context, dir *nofollow.Dir, name string, seen map[ino
 // ChainSize tells how many bytes the snapshot chainID of an image takes with all that lies below it. What is not
 // unpacked takes none.
 func (s *Service) ChainSize(ctx context.Context, chainID string) (size int64, err error) {
+	sizes, err := s.ChainSizes(ctx, chainID)
+	for _, n := range sizes {
+		size += n
+	}
+	return size, err
+}
+
+// ChainSizes is ChainSize by snapshot. Where each holds all that lies below it, only the topmost counts.
+func (s *Service) ChainSizes(ctx context.Context, chainID string) (map[string]int64, error) {
 	ctx = s.storage.Context(ctx)
+	sizes := map[string]int64{}
 	for key := chainID; key != ""; {
 		info, err := s.storage.Snapshotter().Stat(ctx, key)
 		if cerrdefs.IsNotFound(err) {
-			return size, nil
+			return sizes, nil
 		}
 		if err != nil {
-			return 0, fmt.Errorf("size of layer %s: %w", key, err)
+			return nil, fmt.Errorf("size of layer %s: %w", key, err)
 		}
 		u, err := s.storage.Snapshotter().Usage(ctx, key)
 		if err != nil {
-			return 0, fmt.Errorf("size of layer %s: %w", key, err)
+			return nil, fmt.Errorf("size of layer %s: %w", key, err)
 		}
-		size += u.Size
+		sizes[key] = u.Size
 		if s.copies() {
-			return size, nil
+			return sizes, nil
 		}
 		key = info.Parent
 	}
-	return size, nil
+	return sizes, nil
 }
 
 // copies reports whether each layer of the driver holds all files of those below it.

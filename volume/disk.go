@@ -98,8 +98,8 @@ func (s *Service) forget(name string) error {
 	return files.SyncDir(s.records)
 }
 
-// load reads the volumes, and ends what was begun with them when the last engine ended, except for the deletion of data,
-// which Sweep does.
+// load reads the volumes, and ends what was begun with them when the last engine ended; only the deletion of data is left
+// to Sweep.
 func (s *Service) load() error {
 	if err := s.loadRecords(); err != nil {
 		return err

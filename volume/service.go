@@ -1,5 +1,5 @@
-// Package volume keeps the engine's volumes: directories that outlive containers, or file systems that are mounted while
-// a container runs. It knows who uses a volume, and removes none that is used.
+// Package volume keeps the engine's volumes: directories that outlive containers, or file systems that are mounted
+// while a container runs. It knows who uses a volume, and removes none that is used.
 package volume
 
 import (
@@ -76,8 +76,8 @@ func (s *Service) Create(ctx context.Context, req volumetypes.CreateRequest) (*v
 	return v, err
 }
 
-// Acquire is Create for a container that is being made: from now on it holds the volume, until Release, and an anonymous
-// volume that is made belongs to it.
+// Acquire is Create for a container that is being made: from now on it holds the volume, until Release, and an
+// anonymous volume that is made belongs to it.
 func (s *Service) Acquire(
 	ctx context.Context, req volumetypes.CreateRequest, container string,
 ) (v *volumetypes.Volume, created bool, err error) {
@@ -88,7 +88,8 @@ func (s *Service) create(
 	ctx context.Context, req volumetypes.CreateRequest, container string,
 ) (_ *volumetypes.Volume, created bool, err error) {
 	rec := &record{
-		Format: 1, Name: req.Name, Created: time.Now().UTC(), Labels: maps.Clone(req.Labels), Options: maps.Clone(req.DriverOpts),
+		Format: 1, Name: req.Name, Created: time.Now().UTC(),
+		Labels: maps.Clone(req.Labels), Options: maps.Clone(req.DriverOpts),
 	}
 	if rec.Name == "" {
 		rec.Name, rec.Owner = ids.New(), container
@@ -224,8 +225,8 @@ func (s *Service) references(name string) []string {
 	return slices.Compact(refs)
 }
 
-// Discard removes a volume on behalf of a container that goes. If others use it, it stays, and belongs to nobody. It may
-// be repeated.
+// Discard removes a volume on behalf of a container that goes. If others use it, it stays, and belongs to nobody. It
+// may be repeated.
 func (s *Service) Discard(ctx context.Context, name, container string) error {
 	err := s.remove(ctx, name, container)
 	switch {

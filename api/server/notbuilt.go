@@ -55,7 +55,6 @@ func features() []feature {
 		{prefix: "/distribution", what: "asking registries about images is"},
 		{prefix: "/auth", what: "logging in to registries is"},
 		{prefix: "/plugins", what: "plugins are"},
-		{prefix: "/system/df", what: "disk usage is"},
 		{prefix: "/swarm", swarm: true},
 		{prefix: "/nodes", swarm: true},
 		{prefix: "/services", swarm: true},

@@ -11,8 +11,8 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// Source finds the directory that the file system at rootfs has at path; empty: it has nothing there. Links are followed
-// inside rootfs only.
+// Source finds the directory that the file system at rootfs has at path; empty: it has nothing there. Links are
+// followed inside rootfs only.
 func Source(rootfs, path string) (string, error) {
 	source, err := fs.RootPath(rootfs, path)
 	if err != nil {

@@ -47,8 +47,8 @@ func parseMode(s string) (m mode, ok bool) {
 	return m, true
 }
 
-// parseBind reads "[source:]destination[:mode]". A source that is no absolute path is the name of a volume; none asks for
-// an anonymous one.
+// parseBind reads "[source:]destination[:mode]". A source that is no absolute path is the name of a volume; none asks
+// for an anonymous one.
 func parseBind(spec, driver string) (*Mount, error) {
 	bad := func() error { return errdefs.InvalidParameterf("invalid volume specification: '%s'", spec) }
 	parts := strings.Split(spec, ":")

@@ -45,7 +45,7 @@ func Parse(req containertypes.CreateRequest, h Host) ([]*Mount, error) {
 	if err := p.takeOver(hc.VolumesFrom); err != nil {
 		return nil, err
 	}
-	asked := map[string]bool{} // by Binds and Mounts: these go before mounts of other containers, but not before each other
+	asked := map[string]bool{} // by Binds and Mounts: they go before mounts of other containers, not before each other
 	add := func(m *Mount) error {
 		if asked[m.Destination] || p.tmpfs[m.Destination] {
 			return errdefs.InvalidParameterf("Duplicate mount point: %s", m.Destination)

@@ -37,15 +37,17 @@ func parse(hc containertypes.HostConfig, volumes ...string) (lines []string, _ e
 	for _, m := range ms {
 		rw := map[bool]string{true: "rw", false: "ro"}[m.RW]
 		line := fmt.Sprint(m.Type, " ", m.Name, m.Source, ":", m.Destination, ":", m.Mode, " ", rw)
-		for name, on := range map[string]bool{" " + m.Propagation: m.Propagation != "", " driver=" + m.Driver: m.Driver != ""} {
-			if on {
-				line += name
-			}
+		if m.Propagation != "" {
+			line += " " + m.Propagation
+		}
+		if m.Driver != "" {
+			line += " driver=" + m.Driver
 		}
 		for _, f := range []struct {
 			name string
 			on   bool
-		}{{"copy", m.Copy}, {"anonymous", m.Anonymous}, {"declared", m.Declared}, {"existing", m.Existing}, {"make", m.CreateSource}} {
+		}{{"copy", m.Copy}, {"anonymous", m.Anonymous}, {"declared", m.Declared}, {"existing", m.Existing},
+			{"make", m.CreateSource}} {
 			if f.on {
 				line += " " + f.name
 			}
@@ -105,21 +107,23 @@ func TestBadForms(t *testing.T) {
 	const config = "invalid mount config for type "
 	spec := func(s, more string) string { return "invalid volume specification: '" + s + "'" + more }
 	for s, want := range map[string]string{
-		"":                        spec("", ""),
-		":/b":                     spec(":/b", ""),
-		"a:b:c:d":                 spec("a:b:c:d", ""),
-		"/a:ro":                   spec("/a:ro", ""),
-		"/a:":                     spec("/a:", ""),
-		"name":                    spec("name", `: `+config+`"volume": invalid mount path: 'name' mount path must be absolute`),
-		"/a:b":                    spec("/a:b", `: `+config+`"bind": invalid mount path: 'b' mount path must be absolute`),
-		"/a:/":                    spec("/a:/", `: `+config+`"bind": invalid specification: destination can't be '/'`),
-		"/a:/b:wrong":             "invalid mode: wrong",
-		"/a:/b:ro,rw":             "invalid mode: ro,rw",
-		"/a:/b:z,Z":               "invalid mode: z,Z",
-		"/a:/b:shared,slave":      "invalid mode: shared,slave",
-		"/a:/b:nocopy":            spec("/a:/b:nocopy", `: `+config+`"bind": field VolumeOptions must not be specified`),
-		"vol:/b:rslave":           spec("vol:/b:rslave", `: `+config+`"volume": field BindOptions must not be specified`),
-		root + "/x:/b:rw,private": `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: "/engine/root", bind mount source: "/engine/root/x", propagation: "private"`,
+		"":                   spec("", ""),
+		":/b":                spec(":/b", ""),
+		"a:b:c:d":            spec("a:b:c:d", ""),
+		"/a:ro":              spec("/a:ro", ""),
+		"/a:":                spec("/a:", ""),
+		"name":               spec("name", `: `+config+`"volume": invalid mount path: 'name' mount path must be absolute`),
+		"/a:b":               spec("/a:b", `: `+config+`"bind": invalid mount path: 'b' mount path must be absolute`),
+		"/a:/":               spec("/a:/", `: `+config+`"bind": invalid specification: destination can't be '/'`),
+		"/a:/b:wrong":        "invalid mode: wrong",
+		"/a:/b:ro,rw":        "invalid mode: ro,rw",
+		"/a:/b:z,Z":          "invalid mode: z,Z",
+		"/a:/b:shared,slave": "invalid mode: shared,slave",
+		"/a:/b:nocopy":       spec("/a:/b:nocopy", `: `+config+`"bind": field VolumeOptions must not be specified`),
+		"vol:/b:rslave":      spec("vol:/b:rslave", `: `+config+`"volume": field BindOptions must not be specified`),
+		root + "/x:/b:rw,private": `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount ` +
+			`source is within the daemon root, daemon root: "/engine/root", bind mount source: "/engine/root/x", ` +
+			`propagation: "private"`,
 	} {
 		_, err := parse(containertypes.HostConfig{Binds: []string{s}})
 		assert.Check(t, errdefs.IsInvalidParameter(err), s)
@@ -146,8 +150,10 @@ func TestBadForms(t *testing.T) {
 		{m{Type: "odd", Target: "/x"}, `"odd": mount type unknown`},
 		{m{Type: "npipe", Source: "a", Target: "/x"}, `"npipe": mount type unknown`},
 		{m{Type: "volume", Target: "x"}, `"volume": invalid mount path: 'x' mount path must be absolute`},
-		{m{Type: "volume", Target: "/x", ReadOnly: true}, `"volume": must not set ReadOnly mode when using anonymous volumes`},
-		{m{Type: "volume", Target: "/x", BindOptions: &containertypes.BindOptions{}}, `"volume": field BindOptions must not be specified`},
+		{m{Type: "volume", Target: "/x", ReadOnly: true},
+			`"volume": must not set ReadOnly mode when using anonymous volumes`},
+		{m{Type: "volume", Target: "/x", BindOptions: &containertypes.BindOptions{}},
+			`"volume": field BindOptions must not be specified`},
 		{m{Type: "volume", Target: "/x", VolumeOptions: &containertypes.VolumeOptions{Subpath: "a"}},
 			`"volume": must not set Subpath when using anonymous volumes`},
 		{m{Type: "volume", Source: "vol", Target: "/x", VolumeOptions: &containertypes.VolumeOptions{Subpath: "../a"}},

@@ -7,6 +7,6 @@ func changes() []Change {
 	return slices.Concat(
 		behaviours(), messageChanges(),
 		containerChanges(), createChanges(), updateChanges(), statsChanges(), waitChanges(),
-		imageChanges(), networkChanges(), volumeChanges(), systemChanges(),
+		imageChanges(), networkChanges(), volumeChanges(), systemChanges(), usageChanges(),
 	)
 }

@@ -1,4 +1,4 @@
-// Package system has the routes that are about the engine itself: ping, version, info and events.
+// Package system has the routes that are about the engine itself: ping, version, info, events and disk usage.
 package system
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ type Backend interface {
 	SystemVersion(ctx context.Context) (*system.Version, error)
 	// SystemPing tells what the headers of _ping say besides versions.
 	SystemPing() system.Ping
+	// SystemDiskUsage tells what objects of the kinds that are asked for take.
+	SystemDiskUsage(ctx context.Context, o system.UsageOptions) (*system.DiskUsage, error)
 	// SystemEvents gives send every event that the filters let through: those since a time that are still known, unless
 	// it is zero, and then those that come, until a time, unless it is zero, or until ctx ends. An error of send ends it.
 	SystemEvents(ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error) error
@@ -42,6 +45,7 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodGet, Path: "/version", Handler: r.version},
 		{Method: http.MethodGet, Path: "/info", Handler: r.info},
 		{Method: http.MethodGet, Path: "/events", Handler: r.events},
+		{Method: http.MethodGet, Path: "/system/df", Handler: r.diskUsage},
 	}
 }
 
@@ -81,6 +85,43 @@ func (rt *router) info(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), i))
+}
+
+func (rt *router) diskUsage(w http.ResponseWriter, r *http.Request) error {
+	o := system.UsageOptions{Types: r.URL.Query()["type"], Verbose: httputil.Bool(r, "verbose")}
+	p := versions.FromContext(r.Context())
+	if _, err := versions.Request(p, &o); err != nil {
+		return err
+	}
+	for _, t := range o.Types {
+		if !slices.Contains([]string{system.Images, system.Containers, system.Volumes, system.BuildCache}, t) {
+			return errdefs.InvalidParameterf("unknown object type: %s", t)
+		}
+	}
+	du, err := rt.backend.SystemDiskUsage(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	if du.Images != nil {
+		for _, i := range *du.Images {
+			containers := i.Containers // always counted here, other than in the list of images
+			versions.Response(p, i)
+			i.Containers = containers
+		}
+	}
+	bring(p, du.Containers)
+	bring(p, du.Volumes)
+	return httputil.WriteJSON(w, http.StatusOK, versions.Response(p, du))
+}
+
+// bring brings a list to a version.
+func bring[T any](p *versions.Profile, list *[]*T) {
+	if list == nil {
+		return
+	}
+	for _, item := range *list {
+		versions.Response(p, item)
+	}
 }
 
 // The content types of a stream of records, and what stands before each record of the last one.
