@@ -75,8 +75,9 @@ func New(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	o.Applied(&cfg)
+	work := newWork()
 	d := &Daemon{
-		events: events.NewRing(eventsKept), runs: newRuns(), work: newWork(), reload: reload{Options: o},
+		events: events.NewRing(eventsKept), runs: newRuns(work), work: work, reload: reload{Options: o},
 	}
 	defer func() {
 		if err != nil {

@@ -3,10 +3,12 @@ package daemon
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/docker/go-connections/nat"
 
 	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/oci"
 )
@@ -33,7 +35,7 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	if hc.ShmSize == 0 {
 		hc.ShmSize = int64(store.DefaultShmSize)
 	}
-	fillLog(store, hc)
+	hc.LogConfig = mergedLog(store, hc.LogConfig)
 	if hc.PortBindings == nil {
 		hc.PortBindings = nat.PortMap{}
 	}
@@ -61,17 +63,21 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	fillPaths(hc)
 }
 
-// fillLog stores the log driver and options: those of the daemon belong to the daemon's driver only.
-func fillLog(store *configStore, hc *containertypes.HostConfig) {
-	if hc.LogConfig.Type == "" {
-		hc.LogConfig.Type = store.LogDriver
+// mergedLog returns the log driver and options with those of the daemon: they belong to the daemon's driver only, but for
+// those of the cache.
+func mergedLog(store *configStore, log containertypes.LogConfig) containertypes.LogConfig {
+	if log.Type == "" {
+		log.Type = store.LogDriver
 	}
-	if hc.LogConfig.Config == nil {
-		hc.LogConfig.Config = map[string]string{}
+	opts := maps.Clone(store.LogOpts)
+	if log.Type != store.LogDriver {
+		maps.DeleteFunc(opts, func(k, _ string) bool { return !strings.HasPrefix(k, logger.CacheOption) })
 	}
-	if hc.LogConfig.Type == store.LogDriver {
-		hc.LogConfig.Config = mergeMaps(hc.LogConfig.Config, maps.Clone(store.LogOpts))
+	if log.Config == nil {
+		log.Config = map[string]string{}
 	}
+	log.Config = mergeMaps(log.Config, opts)
+	return log
 }
 
 // The paths below /proc and /sys that a container does not see, or cannot write to, as dockerd 29 has them.

@@ -165,6 +165,7 @@ func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 	if err := d.reap(ctx, c.ID, rec.Task); err != nil {
 		return err
 	}
+	d.feedLog(c)
 	if err := d.disconnect(rec); err != nil {
 		return err
 	}

@@ -68,6 +68,9 @@ func Validate(cfg config.Config) error {
 // setupConfig puts the first configuration in force. Wrapper scripts that no container was started with are deleted now,
 // and only now.
 func (d *Daemon) setupConfig(ctx context.Context, cfg config.Config, origins config.Origins) error {
+	if err := Validate(cfg); err != nil {
+		return err
+	}
 	dir := runtimesDir(&cfg)
 	used := map[string]bool{}
 	recs, _ := d.containers.List()

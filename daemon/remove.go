@@ -87,6 +87,7 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 	if err := d.settle(ctx, c); err != nil {
 		return err
 	}
+	d.runs.feeds.Finish(ctx, c.ID)
 	if err := d.layers.Release(ctx, c.ID); err != nil {
 		return errdefs.System(err)
 	}

@@ -47,6 +47,7 @@ func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then f
 		log.G(ctx).Errorf("container %s: %s", c.ID, rec.State.Error)
 		return nil
 	}
+	d.feedLog(c)
 	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec) {
 		return d.afterAdoption(c)
 	}

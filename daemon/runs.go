@@ -7,15 +7,17 @@ import (
 
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/logger"
+	"github.com/berthd/berth/daemon/logger/feed"
 	"github.com/berthd/berth/daemon/stats"
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/libcontainerd/task"
 )
 
-// runs knows the task of each container that runs, who waits for the next run of one in order to attach to it, and who
-// watches what it uses.
+// runs knows the task of each container that runs, who waits for the next run of one in order to attach to it, who watches
+// what it uses, and whose log is sent to a receiver.
 type runs struct {
 	usage stats.Sampler
+	feeds *feed.Feeds
 
 	mu      sync.Mutex
 	live    map[string]*liveRun
@@ -41,8 +43,8 @@ func newWaiter(opts task.AttachOptions) *waiter {
 	return &waiter{opts: opts, stream: make(chan *task.Stream, 1)}
 }
 
-func newRuns() *runs {
-	return &runs{live: map[string]*liveRun{}, waiting: map[string][]*waiter{}}
+func newRuns(w *work) *runs {
+	return &runs{feeds: feed.New(w.ctx, w.Go), live: map[string]*liveRun{}, waiting: map[string][]*waiter{}}
 }
 
 // begin makes l the live run of a container and returns who waited for it.

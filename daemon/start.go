@@ -161,7 +161,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	}
 	t, err = shim.Create(ctx, task.CreateRequest{
 		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
-		Log: task.Log{Driver: rec.HostConfig.LogConfig.Type, Info: d.logInfo(rec)},
+		Log: keptLog(rec.HostConfig.LogConfig.Type, d.logInfo(rec)),
 	})
 	return t, err
 }
@@ -195,6 +195,7 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 		}
 	}, container.Event{Action: "start"})
 	d.work.Go(func() { d.monitor(c, l) })
+	d.feedLog(c)
 	return nil
 }
 
@@ -352,6 +353,7 @@ func (d *Daemon) logInfo(rec *container.Record) logger.Info {
 	}
 	return logger.Info{
 		ContainerID: rec.ID, ContainerName: trimName(rec.Name), ContainerImageID: rec.ImageID,
+		ContainerEntrypoint: rec.Path, ContainerArgs: rec.Args, DaemonName: "docker", // a name that tags show
 		ContainerImageName: rec.Config.Image, Path: path, Options: rec.HostConfig.LogConfig.Config,
 		Labels: rec.Config.Labels, Env: rec.Config.Env, Created: rec.Created,
 	}

@@ -134,14 +134,13 @@ func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostCon
 			return err
 		}
 	}
-	if hc.LogConfig.Type != "" {
-		drv, err := drivers.Get(hc.LogConfig.Type)
-		if err != nil {
-			return err
-		}
-		if err := drv.Validate(hc.LogConfig.Config); err != nil {
-			return errdefs.InvalidParameter(err)
-		}
+	log := mergedLog(store, hc.LogConfig)
+	drv, err := drivers.Get(log.Type)
+	if err != nil {
+		return err
+	}
+	if err := drv.Validate(log.Config); err != nil {
+		return errdefs.InvalidParameter(err)
 	}
 	if hc.ShmSize < 0 {
 		return errdefs.InvalidParameterf("SHM size can not be less than 0")

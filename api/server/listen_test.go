@@ -2,16 +2,9 @@ package server
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +16,8 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/berthd/berth/internal/testcert"
 )
 
 func TestUnixSocketHasItsOwnerAndMode(t *testing.T) {
@@ -133,7 +128,7 @@ func TestInheritedSockets(t *testing.T) {
 
 func TestTLSWantsACertificateOfTheClient(t *testing.T) {
 	dir := t.TempDir()
-	own := writeCertificates(t, dir)
+	own := testcert.Write(t, dir)
 	file := func(name string) string { return filepath.Join(dir, name) }
 	config, err := TLS(false, true, file("cert.pem"), file("cert.pem"), file("key.pem"))
 	assert.NilError(t, err)
@@ -178,29 +173,4 @@ func get(addr string, trusted tls.Certificate, own ...tls.Certificate) (*http.Re
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
 	return resp, err
-}
-
-// writeCertificates writes a certificate that is its own authority, and its key.
-func writeCertificates(t *testing.T, dir string) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	assert.NilError(t, err)
-	tpl := &x509.Certificate{
-		SerialNumber: big.NewInt(mathrand.Int64()), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}},
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, tpl, tpl, &key.PublicKey, key)
-	assert.NilError(t, err)
-	der, err := x509.MarshalECPrivateKey(key)
-	assert.NilError(t, err)
-	for name, b := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: der},
-	} {
-		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600))
-	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
-	assert.NilError(t, err)
-	return pair
 }

@@ -17,6 +17,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/berthd/berth/api/server/httputil"
+	"github.com/berthd/berth/internal/testcert"
 )
 
 // change puts a set of addresses in force.
@@ -116,7 +117,7 @@ func TestPortInOurOwnWay(t *testing.T) {
 func TestCertificatesChangeWhileServing(t *testing.T) {
 	dir := t.TempDir()
 	load := func() (tls.Certificate, *tls.Config) {
-		pair := writeCertificates(t, dir)
+		pair := testcert.Write(t, dir)
 		config, err := TLS(true, false, "", filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 		assert.NilError(t, err)
 		return pair, config

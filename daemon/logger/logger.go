@@ -102,6 +102,25 @@ type Reader interface {
 	Read(ctx context.Context, cfg ReadConfig, fn func(*Message) error) error
 }
 
+// Sink is a connection to a receiver of messages, such as a syslog server.
+type Sink interface {
+	// Log sends m. A nil error only says that m is on its way: a failure may come with a later call. It keeps nothing
+	// of m.
+	Log(m *Message) error
+	// Settle returns nil when the receiver has what was sent, as far as its kind of connection can tell.
+	Settle(ctx context.Context) error
+	// Close ends the connection. What has not settled may be lost.
+	Close() error
+}
+
+// Remote is a driver whose messages go to a receiver. Its Writer and Reader are those of a cache, which feeds the
+// receiver: see package feed.
+type Remote interface {
+	Driver
+	// Connect connects to the receiver. When ctx ends, what waits for the receiver fails.
+	Connect(ctx context.Context, info Info) (Sink, error)
+}
+
 // Driver is a way to keep logs.
 type Driver interface {
 	// Name is what users write in --log-driver.

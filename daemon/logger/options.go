@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -12,9 +13,12 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// ValidateCommon checks the log-opts that every driver of files takes: mode and max-buffer-size. They ask for a buffer
-// between the container and a slow driver. The shim never makes a container wait for its log file, so the file drivers
-// accept both values of mode and do the same. It returns the options that are left for the driver to check.
+// CacheOption begins the names of the options for the cache that a remote driver's messages go through.
+const CacheOption = "cache-"
+
+// ValidateCommon checks the log-opts that every driver takes. mode and max-buffer-size ask for a buffer between the
+// container and a slow driver: the shim never makes a container wait for its log, so both values of mode do the same.
+// Those of the cache have no effect without one. It returns the options that are left for the driver to check.
 func ValidateCommon(opts map[string]string) (map[string]string, error) {
 	rest := map[string]string{}
 	for k, v := range opts {
@@ -31,6 +35,11 @@ func ValidateCommon(opts map[string]string) (map[string]string, error) {
 			if _, err := units.RAMInBytes(v); err != nil {
 				return nil, errdefs.InvalidParameterf("error parsing option max-buffer-size: %w", err)
 			}
+		case CacheOption + "disabled":
+			if _, err := strconv.ParseBool(v); err != nil {
+				return nil, errdefs.InvalidParameterf("invalid value for option %s: %s", k, v)
+			}
+		case CacheOption + "max-size", CacheOption + "max-file", CacheOption + "compress": // the cache checks them
 		default:
 			rest[k] = v
 		}
@@ -78,6 +87,20 @@ func (i Info) Attributes() (map[string]string, error) {
 		return nil, nil
 	}
 	return attrs, nil
+}
+
+// Tag returns what the option tag makes of the container; the short id if it is not given. It and the attributes, of
+// which it is no part, are what remote drivers send with each message.
+func (i Info) Tag() (tag string, attrs map[string]string, err error) {
+	if attrs, err = i.Attributes(); err != nil {
+		return "", nil, err
+	}
+	tag = attrs["tag"]
+	if i.Options["tag"] == "" {
+		return short(i.ContainerID), attrs, nil
+	}
+	delete(attrs, "tag")
+	return tag, attrs, nil
 }
 
 // choose copies the values that the option names, and those whose names match the option's -regex.

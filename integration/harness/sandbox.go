@@ -4,15 +4,18 @@ import (
 	"bufio"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
 
@@ -65,6 +68,24 @@ func NewSandbox(t testing.TB) *Sandbox {
 func (s *Sandbox) Command(name string, args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(root(), "scripts/sandbox"),
 		append([]string{"--enter", strconv.Itoa(s.Pid), name}, args...)...)
+}
+
+// Listen opens a socket in the sandbox's network.
+func (s *Sandbox) Listen(t testing.TB, network, address string) net.Listener {
+	t.Helper()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	assert.NilError(t, err)
+	defer own.Close()
+	other, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.Pid))
+	assert.NilError(t, err)
+	defer other.Close()
+	runtime.LockOSThread() // and unlocked only once the thread is back: else it ends with the test
+	assert.NilError(t, unix.Setns(int(other.Fd()), unix.CLONE_NEWNET))
+	l, lerr := net.Listen(network, address)
+	assert.NilError(t, unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
+	runtime.UnlockOSThread()
+	assert.NilError(t, lerr)
+	return l
 }
 
 // Proc is the path of a process' folder in the sandbox's /proc, for a pid as it is seen inside.

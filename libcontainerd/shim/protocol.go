@@ -41,8 +41,7 @@ const StdinPipe = "pipe"
 // LogConfigFile is the file in the bundle that holds the container's LogConfig. Without it nothing is logged.
 const LogConfigFile = "logger.json"
 
-// LogConfig says where the container's output is logged: a name that package drivers knows, and what the driver wants
-// to know.
+// LogConfig says where the container's output is logged: the driver, json-file or local, and what it wants to know.
 type LogConfig struct {
 	Driver string
 	Info   logger.Info

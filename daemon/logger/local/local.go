@@ -60,7 +60,10 @@ func (Driver) OpenWriter(info logger.Info) (logger.Writer, error) {
 }
 
 // OpenReader returns a reader of the log at info.Path.
-func (Driver) OpenReader(info logger.Info) (logger.Reader, error) {
+func (Driver) OpenReader(info logger.Info) (logger.Reader, error) { return Open(info) }
+
+// Open is OpenReader for who wants to read on from a place.
+func Open(info logger.Info) (*logfile.Reader, error) {
 	cfg, err := config(info.Path, info.Options)
 	if err != nil {
 		return nil, err

@@ -41,6 +41,8 @@ type reading struct {
 	ctx  context.Context
 	fn   func(*logger.Message) error
 	m    logger.Message
+	// resume is set in readings that go on from a Place.
+	resume *resuming
 }
 
 func (s *reading) run() error {
@@ -81,6 +83,9 @@ func (s *reading) begin() ([]*file, error) {
 	all, err := s.openAll()
 	if err != nil {
 		return nil, err
+	}
+	if s.resume != nil {
+		return s.resumed(all)
 	}
 	need := s.want.Tail
 	for i, f := range all {
@@ -132,6 +137,9 @@ func (s *reading) drain(f *file, atEOF bool) error {
 		}
 		if !s.want.Until.IsZero() && s.m.Timestamp.After(s.want.Until) {
 			return errOver
+		}
+		if s.resume != nil {
+			s.resume.at = Place{File: f.ino, Offset: f.sc.off, Time: s.m.Timestamp}
 		}
 		if s.want.Wants(&s.m) {
 			if err := s.fn(&s.m); err != nil {
@@ -188,6 +196,11 @@ func (s *reading) follow(w *watcher, cur *file) error {
 			}
 			return s.drain(cur, true)
 		}
+		if s.resume != nil {
+			if err := s.resume.fn(nil, s.resume.at); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-w.changed:
 		case <-w.tick:
@@ -242,6 +255,9 @@ func (s *reading) after(cur *file) (*file, error) {
 	if at == 0 {
 		closeAll(files)
 		return nil, nil
+	}
+	if cur != nil && at == len(files) && s.resume != nil {
+		s.resume.lost = true
 	}
 	next := files[at-1]
 	closeAll(files[:at-1])
