@@ -34,6 +34,9 @@ func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateR
 	if err != nil {
 		return resp, err
 	}
+	if err := d.pinSharing(req.HostConfig); err != nil {
+		return resp, err
+	}
 	defaulted := leftOpen(req.HostConfig)
 	fillHostConfig(store, d.host, req.HostConfig)
 	err = d.run(ctx, func(ctx context.Context) error {
@@ -131,7 +134,7 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
 	eps := map[string]*network.EndpointSettings{}
 	mode := string(hc.NetworkMode)
-	if !strings.HasPrefix(mode, "container:") {
+	if !hc.NetworkMode.IsContainer() {
 		eps[mode] = &network.EndpointSettings{}
 	}
 	if nc != nil {

@@ -22,15 +22,12 @@ var (
 
 // host is what an engine finds out once about itself and the machine.
 type host struct {
-	id             string // of the engine, for the life of its data-root
-	name           string
-	bootID         string
-	version        string
-	commit         string
-	swapLimit      bool
-	oomKillDisable bool
-	cgroupV2       bool
-	oci            oci.Host
+	id      string // of the engine, for the life of its data-root
+	name    string
+	bootID  string
+	version string
+	commit  string
+	oci     oci.Host
 }
 
 func detectHost(cfg config.Config, o Options) (h host, err error) {
@@ -49,19 +46,7 @@ func detectHost(cfg config.Config, o Options) (h host, err error) {
 	if h.oci, err = oci.DetectHost(); err != nil {
 		return h, fmt.Errorf("find out about this machine: %w", err)
 	}
-	h.cgroupV2 = exists("/sys/fs/cgroup/cgroup.controllers")
-	if !h.cgroupV2 {
-		h.swapLimit = exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
-		h.oomKillDisable = exists("/sys/fs/cgroup/memory/memory.oom_control")
-	} else {
-		h.swapLimit = exists("/proc/swaps")
-	}
 	return h, nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // engineID reads the engine's id, or makes one.

@@ -10,7 +10,6 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
-	"github.com/berthd/berth/oci"
 )
 
 // fillHostConfig fills what a create request leaves open with the defaults of this engine. What it fills is stored: a
@@ -31,6 +30,9 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	}
 	if hc.CgroupnsMode == "" {
 		hc.CgroupnsMode = store.DefaultCgroupnsMode
+		if hc.Privileged && !h.oci.CanLimit.CgroupV2 {
+			hc.CgroupnsMode = "host"
+		}
 	}
 	if hc.ShmSize == 0 {
 		hc.ShmSize = int64(store.DefaultShmSize)
@@ -45,22 +47,21 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
 		hc.MemorySwappiness = nil
 	}
-	if hc.Memory > 0 && hc.MemorySwap == 0 && h.swapLimit {
+	if hc.Memory > 0 && hc.MemorySwap == 0 && h.oci.CanLimit.Swap {
 		hc.MemorySwap = 2 * hc.Memory
 	}
 	if hc.OomKillDisable == nil {
 		hc.OomKillDisable = new(bool)
 	}
-	if !h.oomKillDisable {
+	if !h.oci.CanLimit.OOMKillDisable {
 		hc.OomKillDisable = nil
 	}
 	hc.KernelMemory, hc.KernelMemoryTCP = nil, nil
-	for _, caps := range []*containertypes.Words{&hc.CapAdd, &hc.CapDrop} {
-		for i, name := range *caps {
-			(*caps)[i] = oci.CapabilityName(name)
-		}
-	}
 	fillPaths(hc)
+	unlabelled := hc.Privileged || hc.PidMode == "host" || hc.IpcMode == "host"
+	if unlabelled && !slices.ContainsFunc(hc.SecurityOpt, func(o string) bool { return strings.HasPrefix(o, "label") }) {
+		hc.SecurityOpt = append(hc.SecurityOpt, "label=disable") // no SELinux label would let it do what it is to do
+	}
 }
 
 // mergedLog returns the log driver and options with those of the daemon: they belong to the daemon's driver only, but for

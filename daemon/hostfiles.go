@@ -5,18 +5,19 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/errdefs"
 )
 
 // writeHostFiles writes the files that a container finds at /etc/hostname, /etc/hosts and /etc/resolv.conf. They are
 // written in place: a container that runs has them mounted.
-func writeHostFiles(in *container.Intent) error {
-	resolv, err := resolvConf(in)
+func writeHostFiles(cfg *config.Config, in *container.Intent) error {
+	resolv, err := resolvConf(cfg, in)
 	if err != nil {
 		return err
 	}
@@ -53,34 +54,31 @@ func hostsFile(in *container.Intent) ([]byte, error) {
 	}
 	for _, extra := range in.HostConfig.ExtraHosts {
 		name, addr, _ := strings.Cut(extra, ":")
-		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
-			return nil, fmt.Errorf("the address of the extra host %s is not built into Berth yet or invalid: %s", name, addr)
+		if addr == hostGateway {
+			return nil, errdefs.NotImplementedf("the extra host %s: %s is not built into Berth yet", name, hostGateway)
 		}
 		b = fmt.Appendf(b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
 	}
 	return b, nil
 }
 
-// resolvConf is the host's, with what the container overrides.
-func resolvConf(in *container.Intent) ([]byte, error) {
+// hostGateway stands for the address at which a container reaches the host.
+const hostGateway = "host-gateway"
+
+// resolvConf is the host's, with what the container or else the configuration overrides.
+func resolvConf(cfg *config.Config, in *container.Intent) ([]byte, error) {
 	own, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	hc := in.HostConfig
-	if len(hc.DNS) == 0 && len(hc.DNSSearch) == 0 && len(hc.DNSOptions) == 0 {
+	if len(slices.Concat(hc.DNS, hc.DNSSearch, hc.DNSOptions, cfg.DNS, cfg.DNSSearch, cfg.DNSOpts)) == 0 {
 		return own, nil
 	}
 	servers, search, options := parseResolvConf(own)
-	if len(hc.DNS) > 0 {
-		servers = hc.DNS
-	}
-	if len(hc.DNSSearch) > 0 {
-		search = hc.DNSSearch
-	}
-	if len(hc.DNSOptions) > 0 {
-		options = hc.DNSOptions
-	}
+	servers = firstFilled(hc.DNS, cfg.DNS, servers)
+	search = firstFilled(hc.DNSSearch, cfg.DNSSearch, search)
+	options = firstFilled(hc.DNSOptions, cfg.DNSOpts, options)
 	var b bytes.Buffer
 	for _, s := range servers {
 		fmt.Fprintf(&b, "nameserver %s\n", s)
@@ -92,6 +90,14 @@ func resolvConf(in *container.Intent) ([]byte, error) {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
 	}
 	return b.Bytes(), nil
+}
+
+func firstFilled(lists ...[]string) []string {
+	i := slices.IndexFunc(lists, func(l []string) bool { return len(l) > 0 })
+	if i < 0 {
+		return nil
+	}
+	return lists[i]
 }
 
 func parseResolvConf(b []byte) (servers, search, options []string) {

@@ -69,16 +69,17 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	no, none := false, []string(nil)
+	no, none, can := false, []string(nil), d.host.oci.CanLimit
 	proxies := store.Masked().Proxies
 	i := &system.Info{
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
 			{"driver-type", "io.containerd.snapshotter.v1"},
 		},
 		Plugins:     system.Plugins{Volume: []string{"local"}, Network: []string{"host", "null"}, Log: drivers.Names()},
-		MemoryLimit: true, SwapLimit: d.host.swapLimit, KernelMemory: &no, CPUCfsPeriod: true, CPUCfsQuota: true,
-		CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: readFlag("/proc/sys/net/ipv4/ip_forward"),
-		BridgeNfIptables: &no, BridgeNfIP6tables: &no, OomKillDisable: d.host.oomKillDisable,
+		MemoryLimit: can.Memory, SwapLimit: can.Swap, KernelMemory: &no, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota,
+		CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
+		IPv4Forwarding:   readFlag("/proc/sys/net/ipv4/ip_forward"),
+		BridgeNfIptables: &no, BridgeNfIP6tables: &no, OomKillDisable: can.OOMKillDisable,
 		Debug: store.Debug || store.LogLevel == "debug", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: store.LogDriver,
 		CgroupDriver: store.CgroupDriver(), CgroupVersion: "1", KernelVersion: kernel, OSType: "linux",
@@ -96,7 +97,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		Containerd: &system.Containerd{Address: store.Containerd, Namespaces: system.Namespaces{Containers: "berth"}},
 		Warnings:   []string{},
 	}
-	if d.host.cgroupV2 {
+	if can.CgroupV2 {
 		i.CgroupVersion = "2"
 	}
 	i.OperatingSystem, i.OSVersion = osRelease()
@@ -144,7 +145,7 @@ func (d *Daemon) securityOptions(store *configStore) []string {
 	if d.host.oci.Seccomp {
 		opts = append(opts, "name=seccomp,profile="+store.SeccompProfile)
 	}
-	if d.host.cgroupV2 {
+	if d.host.oci.CanLimit.CgroupV2 {
 		opts = append(opts, "name=cgroupns")
 	}
 	if store.NoNewPrivileges {

@@ -159,14 +159,17 @@ func (d *Daemon) settleRun(ctx context.Context, c *container.Container, run uint
 // caller holds the operation slot, and the run has ended.
 func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 	rec := c.Snapshot()
-	if rec.Task == nil {
-		return nil
+	if rec.Task == nil { // a start that was cut off may have left its mounts
+		return d.unmountShm(c.ID)
 	}
 	if err := d.reap(ctx, c.ID, rec.Task); err != nil {
 		return err
 	}
 	d.feedLog(c)
 	if err := d.disconnect(rec); err != nil {
+		return err
+	}
+	if err := d.unmountShm(c.ID); err != nil {
 		return err
 	}
 	if err := d.layers.Unmount(ctx, c.ID); err != nil {

@@ -23,13 +23,19 @@ func (d *Daemon) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range d.containers.All() {
+	all := d.containers.All()
+	restored := make(map[string]chan struct{}, len(all))
+	for _, c := range all {
+		restored[c.ID] = make(chan struct{})
+	}
+	for _, c := range all {
 		opCtx, release, err := c.Acquire(ctx, d.work.ctx)
 		if err != nil {
 			return err
 		}
 		d.work.Go(func() {
-			then := d.restoreOne(opCtx, c)
+			defer close(restored[c.ID])
+			then := d.restoreOne(opCtx, c, restored)
 			release()
 			if then != nil {
 				then(d.work.ctx)
@@ -41,7 +47,7 @@ func (d *Daemon) restore(ctx context.Context) error {
 }
 
 // restoreOne does what one container needs. What it returns is done without the operation slot.
-func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then func(context.Context)) {
+func (d *Daemon) restoreOne(ctx context.Context, c *container.Container, restored map[string]chan struct{}) (then func(context.Context)) {
 	rec := c.Snapshot()
 	if rec.Damaged {
 		log.G(ctx).Errorf("container %s: %s", c.ID, rec.State.Error)
@@ -56,7 +62,7 @@ func (d *Daemon) restoreOne(ctx context.Context, c *container.Container) (then f
 	}
 	// A daemon that died while files were copied out of a stopped container has left its layer mounted.
 	warn(ctx, "unmount the layer of a container that does not run", d.layers.Unmount(ctx, c.ID))
-	return d.resumeIntent(c)
+	return d.resumeIntent(c, restored)
 }
 
 // afterAdoption removes a container whose removal was asked for while it ran.
@@ -68,8 +74,8 @@ func (d *Daemon) afterAdoption(c *container.Container) func(context.Context) {
 }
 
 // resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
-// restart, start it.
-func (d *Daemon) resumeIntent(c *container.Container) func(context.Context) {
+// restart, start it once those whose namespaces it shares have been restored.
+func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
 	switch {
@@ -83,6 +89,14 @@ func (d *Daemon) resumeIntent(c *container.Container) func(context.Context) {
 		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
 		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
 		return func(ctx context.Context) {
+			for _, id := range sharesWith(rec) {
+				if other, ok := restored[id]; ok {
+					select {
+					case <-other:
+					case <-ctx.Done():
+					}
+				}
+			}
 			if err := d.ContainerStart(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {
 				log.G(ctx).WithError(err).Errorf("container %s cannot be started as its restart policy wants", c.ID)
 			}

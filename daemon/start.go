@@ -21,6 +21,7 @@ import (
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libcontainerd/task"
+	"github.com/berthd/berth/libnetwork"
 	"github.com/berthd/berth/oci"
 )
 
@@ -118,7 +119,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.prepareIntent(ctx, rec, stack)
+	in, err := d.prepareIntent(ctx, &store.Config, rec, stack)
 	if err != nil {
 		return nil, err
 	}
@@ -251,18 +252,24 @@ func startError(err error) error {
 }
 
 // prepareIntent returns rec's intent with the files and the network of a new run.
-func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
+func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
 	in := rec.Intent
 	if err := d.connect(ctx, &in, stack); err != nil {
 		return in, err
 	}
+	if err := d.mountShm(&in, stack); err != nil {
+		return in, err
+	}
 	dir := d.containers.Dir(rec.ID)
-	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
-	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
 	if in.HostConfig.LogConfig.Type == "json-file" {
 		in.LogPath = filepath.Join(dir, rec.ID+"-json.log")
 	}
-	return in, writeHostFiles(&in)
+	if shared, err := d.shareNetwork(&in); shared || err != nil {
+		return in, err
+	}
+	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	return in, writeHostFiles(cfg, &in)
 }
 
 // connect makes the container's network namespace, if it is to have one of its own.
@@ -272,6 +279,8 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 	sb := d.networks.HostSandbox()
 	switch {
 	case mode.IsHost():
+	case mode.IsContainer():
+		sb = libnetwork.Sandbox{}
 	case mode.IsNone():
 		var err error
 		if sb, err = d.networks.NewSandbox(ctx); err != nil {
@@ -309,6 +318,9 @@ func (d *Daemon) writeBundle(
 	}
 	if !rec.HostConfig.NetworkMode.IsHost() {
 		in.NetNS = rec.Network.SandboxKey
+	}
+	if err := d.shareNamespaces(&in); err != nil {
+		return err
 	}
 	if in.Devices, err = oci.ResolveDevices(rec.HostConfig); err != nil {
 		return err

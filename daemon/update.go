@@ -21,6 +21,10 @@ func (d *Daemon) ContainerUpdate(ctx context.Context, name string, req container
 	if err := verifyResources(&req.Resources, true); err != nil {
 		return resp, err
 	}
+	var err error
+	if resp.Warnings, err = oci.FitLimits(&req.Resources, d.host.oci.CanLimit); err != nil {
+		return resp, err
+	}
 	if err := verifyRestart(req.RestartPolicy, false); err != nil {
 		return resp, err
 	}

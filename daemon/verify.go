@@ -28,6 +28,7 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 	for _, check := range []func() error{
 		func() error { return verifyConfig(req.Config) },
 		func() error { return verifyResources(&req.HostConfig.Resources, false) },
+		func() error { return verifySharing(req.Config, req.HostConfig) },
 		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
 		func() error { return d.verifyHostConfig(store, req.HostConfig) },
 		func() error { return notBuilt(req) },
@@ -39,7 +40,8 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 	if n := len(endpoints(req.HostConfig, req.NetworkingConfig)); n > 1 {
 		return nil, errdefs.NotImplementedf("several networks for one container are not built into Berth yet")
 	}
-	return warnings, nil
+	limited, err := oci.FitLimits(&req.HostConfig.Resources, d.host.oci.CanLimit)
+	return append(warnings, limited...), err
 }
 
 func verifyConfig(cfg *containertypes.Config) error {
@@ -91,6 +93,14 @@ func verifyResources(r *containertypes.Resources, update bool) error {
 		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	case r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000):
 		return bad("Range of blkio weight is from 10 to 1000")
+	case r.KernelMemory != nil && *r.KernelMemory > 0 && *r.KernelMemory < minMemory:
+		return bad("Minimum kernel memory limit allowed is 6MB")
+	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
+		return bad("cpu real-time runtime cannot be higher than cpu real-time period")
+	case r.IOMaximumBandwidth != 0:
+		return bad("invalid QoS settings: linux does not support configuration of maximum bandwidth")
+	case r.IOMaximumIOps != 0:
+		return bad("invalid QoS settings: linux does not support configuration of maximum IOPs")
 	}
 	for _, u := range r.Ulimits {
 		if u == nil {
@@ -154,25 +164,97 @@ func (d *Daemon) verifyHostConfig(store *configStore, hc *containertypes.HostCon
 	if _, err := oci.ParseSecurityOptions(hc.SecurityOpt); err != nil {
 		return err
 	}
+	if err := oci.CheckDeviceRules(hc.DeviceCgroupRules); err != nil {
+		return err
+	}
+	if (hc.CPURealtimePeriod != 0 || hc.CPURealtimeRuntime != 0) && !d.host.oci.CanLimit.CPURealtime {
+		return errdefs.InvalidParameterf("kernel does not support CPU real-time scheduler")
+	}
+	if hc.CgroupParent != "" && store.CgroupDriver() == "systemd" && !strings.HasSuffix(hc.CgroupParent, ".slice") {
+		return errdefs.InvalidParameterf(`cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`)
+	}
+	if len(hc.StorageOpt) > 0 {
+		return errdefs.InvalidParameterf("--storage-opt is not supported: the layer of a container takes no options in Berth")
+	}
+	for _, r := range hc.DeviceRequests {
+		return errdefs.InvalidParameterf("could not select device driver %q with capabilities: %v: Berth has no drivers of "+
+			"devices (GPUs, CDI); name the device's files instead", r.Driver, r.Capabilities)
+	}
+	if _, empty := hc.Annotations[""]; empty {
+		return errdefs.InvalidParameterf("invalid Annotation: the empty string is not permitted as an annotation key")
+	}
+	if err := verifyNames(hc); err != nil {
+		return err
+	}
+	return verifyModes(hc)
+}
+
+// verifyNames checks what a container is told about names of others.
+func verifyNames(hc *containertypes.HostConfig) error {
 	for _, addr := range hc.DNS {
 		if _, err := netip.ParseAddr(addr); err != nil {
 			return errdefs.InvalidParameterf("invalid IP address: %s", addr)
 		}
 	}
 	for _, h := range hc.ExtraHosts {
-		if name, _, ok := strings.Cut(h, ":"); !ok || name == "" {
+		name, addr, ok := strings.Cut(h, ":")
+		if !ok || name == "" {
 			return errdefs.InvalidParameterf("bad format for add-host: %q", h)
 		}
+		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil && addr != hostGateway {
+			return errdefs.InvalidParameterf("invalid IP address in add-host: %q", addr)
+		}
 	}
-	if mode := hc.CgroupnsMode; mode != "" && mode != "host" && mode != "private" {
-		return errdefs.InvalidParameterf("invalid cgroup namespace mode: %v", mode)
+	return nil
+}
+
+// verifyModes checks how the container is to share namespaces.
+func verifyModes(hc *containertypes.HostConfig) error {
+	const other = "container:"
+	for _, m := range []struct {
+		what, mode string
+		valid      []string // beside the default
+	}{
+		{"PID mode", hc.PidMode, []string{"host", other}},
+		{"IPC mode", hc.IpcMode, []string{"none", "private", "shareable", "host", other}},
+		{"UTS mode", hc.UTSMode, []string{"host"}},
+		{"userns mode", hc.UsernsMode, []string{"host"}},
+		{"cgroup namespace mode", hc.CgroupnsMode, []string{"host", "private"}},
+		{"isolation", hc.Isolation, []string{"default"}},
+	} {
+		mode := m.mode
+		if ref, isOther := otherContainer(mode); isOther && ref != "" {
+			mode = other
+		}
+		if mode != "" && !slices.Contains(m.valid, mode) {
+			return errdefs.InvalidParameterf("invalid %s: %s", m.what, m.mode)
+		}
 	}
-	if mode := hc.IpcMode; !slices.Contains([]string{"", "none", "private", "shareable", "host"}, mode) && !strings.HasPrefix(mode, "container:") {
-		return errdefs.InvalidParameterf("invalid IPC mode: %v", mode)
+	return nil
+}
+
+// verifySharing refuses what a container cannot have of its own because it has that of the host or of another one.
+func verifySharing(cfg *containertypes.Config, hc *containertypes.HostConfig) error {
+	ref, joined := otherContainer(string(hc.NetworkMode))
+	if joined && ref == "" {
+		return errdefs.InvalidParameterf("invalid network mode: invalid container format container:<name|id>")
 	}
-	for _, m := range []struct{ what, mode string }{{"PID", hc.PidMode}, {"UTS", hc.UTSMode}, {"userns", hc.UsernsMode}} {
-		if m.mode != "" && m.mode != "host" && !(m.what == "PID" && strings.HasPrefix(m.mode, "container:")) {
-			return errdefs.InvalidParameterf("invalid %s mode: %s", m.what, m.mode)
+	const undefined = "can't be used with links. This would result in undefined behavior"
+	for _, c := range []struct {
+		conflict bool
+		what     string
+	}{
+		{hc.UTSMode == "host" && cfg.Hostname != "", "hostname and the UTS mode"},
+		{hc.NetworkMode.IsHost() && len(hc.Links) > 0, "host type networking " + undefined},
+		{joined && cfg.Hostname != "", "hostname and the network mode"},
+		{joined && len(hc.Links) > 0, "container type network " + undefined},
+		{joined && len(hc.DNS) > 0, "dns and the network mode"},
+		{joined && len(hc.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
+		{joined && (len(hc.PortBindings) > 0 || hc.PublishAllPorts), "port publishing and the container type network mode"},
+		{joined && len(cfg.ExposedPorts) > 0, "port exposing and the container type network mode"},
+	} {
+		if c.conflict {
+			return errdefs.InvalidParameterf("conflicting options: %s", c.what)
 		}
 	}
 	return nil
@@ -191,11 +273,7 @@ func notBuilt(req containertypes.CreateRequest) error {
 		what  string
 	}{
 		{len(hc.Links) > 0, "links are"},
-		{len(hc.DeviceRequests) > 0, "device requests (GPUs, CDI) are"},
-		{len(hc.StorageOpt) > 0, "storage options of a container are"},
 		{hc.Init != nil && *hc.Init, "an init process is"},
-		{strings.HasPrefix(string(hc.NetworkMode), "container:"), "the network of another container is"},
-		{strings.HasPrefix(hc.PidMode, "container:") || strings.HasPrefix(hc.IpcMode, "container:"), "namespaces of other containers are"},
 		{probes(req.Config.Healthcheck), "health checks are"},
 		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "published ports are"},
 	} {

@@ -25,7 +25,7 @@ var defaultCapabilities = []string{
 func NormalizeCapabilities(names []string, h Host) ([]string, error) {
 	out := make([]string, 0, len(names))
 	for _, name := range names {
-		c := CapabilityName(name)
+		c := capabilityName(name)
 		switch {
 		case c == allCapabilities, slices.Contains(h.Capabilities, c):
 		case slices.Contains(cap.Known(), c):
@@ -39,8 +39,8 @@ func NormalizeCapabilities(names []string, h Host) ([]string, error) {
 	return out, nil
 }
 
-// CapabilityName returns a capability in capitals and with its CAP_ prefix; "ALL" stays.
-func CapabilityName(name string) string {
+// capabilityName returns a capability in capitals and with its CAP_ prefix; "ALL" stays.
+func capabilityName(name string) string {
 	name = strings.ToUpper(name)
 	if name == allCapabilities || strings.HasPrefix(name, "CAP_") {
 		return name

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -183,8 +184,18 @@ func deviceRules(hc *containertypes.HostConfig, d Devices) ([]specs.LinuxDeviceC
 	if hc.Privileged {
 		return []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, nil
 	}
-	rules := append(defaultDeviceRules(), d.Rules...)
-	for _, text := range hc.DeviceCgroupRules {
+	own, err := parseDeviceRules(hc.DeviceCgroupRules)
+	return slices.Concat(defaultDeviceRules(), d.Rules, own), err
+}
+
+// CheckDeviceRules returns InvalidParameter for a rule of HostConfig.DeviceCgroupRules that cannot be understood.
+func CheckDeviceRules(rules []string) error {
+	_, err := parseDeviceRules(rules)
+	return err
+}
+
+func parseDeviceRules(texts []string) (rules []specs.LinuxDeviceCgroup, _ error) {
+	for _, text := range texts {
 		m := deviceRuleFormat.FindStringSubmatch(text)
 		if m == nil {
 			return nil, errdefs.InvalidParameterf("invalid device cgroup rule format: '%s'", text)

@@ -26,6 +26,7 @@ type Host struct {
 	AppArmor          bool              // the kernel enforces AppArmor profiles
 	RecursiveReadOnly bool              // the kernel can make a mount with all below it read-only (5.12)
 	NetSysctls        map[string]string // what a network namespace of a container's own is preset with
+	CanLimit          CanLimit
 
 	// The second part is the configuration; zero values are dockerd's defaults.
 
@@ -54,6 +55,7 @@ func DetectHost() (Host, error) {
 	}
 	h := Host{
 		Capabilities: caps, Seccomp: seccomp.IsEnabled(), AppArmor: apparmor.HostSupports(), NetSysctls: map[string]string{},
+		CanLimit: detectLimits(),
 	}
 	// Where the call is there and allowed, the bad descriptor is all that is wrong.
 	err = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})

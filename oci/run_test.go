@@ -35,7 +35,7 @@ say effective 'grep CapEff /proc/self/status | cut -f2'
 say seccomp 'grep Seccomp: /proc/self/status | cut -f2'
 say newprivs 'grep NoNewPrivs /proc/self/status | cut -f2'
 say oom 'cat /proc/self/oom_score_adj'
-say nofile 'ulimit -n; ulimit -Hn'
+say core 'ulimit -c; ulimit -Hc'
 say interfaces 'ls /sys/class/net'
 say portstart 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start'
 say root 'touch /written && echo writable'
@@ -164,7 +164,7 @@ func realInput(t *testing.T) Input {
 		hc := rec.HostConfig
 		hc.MaskedPaths, hc.ReadonlyPaths = []string{"/proc/kcore", "/sys/firmware"}, []string{"/proc/sys"}
 		hc.Tmpfs = map[string]string{"/scratch": "size=64k,mode=750"}
-		hc.Ulimits = []*units.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}
+		hc.Ulimits = []*units.Ulimit{{Name: "core", Soft: 100 * 512, Hard: 200 * 512}}
 		hc.Memory, hc.NanoCPUs, hc.PidsLimit, hc.OomScoreAdj = 64<<20, 5e8, new(int64(50)), 300
 		hc.Devices = []containertypes.DeviceMapping{{PathOnHost: "/dev/null", PathInContainer: "/dev/mine"}}
 		rec.MountPoints["/bind"] = &container.MountPoint{
@@ -200,7 +200,7 @@ func assertDefaults(t *testing.T, said map[string]string) {
 	const memory = "67108864"
 	for name, want := range map[string]string{
 		"hostname": "web", "domainname": "example.org", "id": "0 0 0 10", "pwd": "/srv", "seccomp": "2", "newprivs": "0",
-		"oom": "300", "nofile": "100 200", "interfaces": "lo", "root": "writable", "bind": "bound",
+		"oom": "300", "core": "100 200", "interfaces": "lo", "root": "writable", "bind": "bound",
 		"hosts": "127.0.0.1 localhost", "sysctl": "", "device": "there", "memory": memory, "pids": "50", "cgroup": "",
 		"bounding": bits(t, defaultCapabilities), "effective": bits(t, defaultCapabilities),
 		"portstart": "0", "mknod": "made",
@@ -323,7 +323,7 @@ func TestRunExec(t *testing.T) {
 		has := func(line string) { t.Helper(); assert.Check(t, is.Contains(lines, line)) }
 		has(fmt.Sprintf("id=%d %d %d ", uid, uid, uid))
 		has("pwd=/home ")
-		has("nofile=100 200 ")
+		has("core=100 200 ") // of open files, runc's own runtime may raise the limit
 		has("env=A=exec HOME=/h HOSTNAME=web PATH=" + defaultPath + " PWD=/home SHLVL=1 ")
 		has("seccomp=2 ")
 		status, err := os.ReadFile("/proc/self/status")

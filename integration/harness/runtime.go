@@ -16,6 +16,14 @@ type SlowRuntime struct {
 	dir  string
 }
 
+// Hold makes creates slow again, and forgets those that have begun.
+func (r *SlowRuntime) Hold() {
+	r.t.Helper()
+	for _, mark := range []string{"release", "creating"} {
+		assert.NilError(r.t, os.Remove(filepath.Join(r.dir, mark)))
+	}
+}
+
 // NewSlowRuntime writes one that is runc otherwise.
 func NewSlowRuntime(t testing.TB) *SlowRuntime {
 	t.Helper()

@@ -6,6 +6,7 @@ package container
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/go-connections/nat"
@@ -205,6 +206,9 @@ func (n NetworkMode) IsHost() bool { return n == "host" }
 
 // IsNone reports whether the container has no network but loopback.
 func (n NetworkMode) IsNone() bool { return n == "none" }
+
+// IsContainer reports whether the container has the network of another one.
+func (n NetworkMode) IsContainer() bool { return strings.HasPrefix(string(n), "container:") }
 
 // Mount is one entry of HostConfig.Mounts.
 type Mount struct {
