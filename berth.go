@@ -159,6 +159,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(ctx, requestGrace)
 	defer cancel()
 	err := e.server.Close(grace)
-	e.listeners.Wait()
+	e.listeners.Close()
 	return errors.Join(err, e.daemon.Close(ctx))
 }

@@ -155,7 +155,7 @@ func serveTCP(t *testing.T, config *tls.Config) (*Listeners, string) {
 	change(t, l, config, "tcp://127.0.0.1:0")
 	t.Cleanup(func() {
 		assert.Check(t, s.Close(context.Background()))
-		l.Wait()
+		l.Close()
 	})
 	return l, l.open["tcp://127.0.0.1:0"].listeners[0].Addr().String()
 }

@@ -25,8 +25,9 @@ type Listeners struct {
 	serving sync.WaitGroup
 	tls     atomic.Pointer[tls.Config] // of new connections to tcp addresses; nil: they speak no TLS
 
-	mu   sync.Mutex
-	open map[string]*address // nil before the first commit
+	mu     sync.Mutex
+	open   map[string]*address // nil before the first commit
+	closed bool
 }
 
 // address is one that is listened on. fd:// may stand for several listeners.
@@ -38,8 +39,13 @@ type address struct {
 // NewListeners makes listeners for s, none yet. Unix sockets will belong to group, a name or a number; empty is root's.
 func NewListeners(s *Server, group string) *Listeners { return &Listeners{server: s, group: group} }
 
-// Wait returns when nothing is served any more: Server.Close ends it.
-func (l *Listeners) Wait() { l.serving.Wait() }
+// Close changes nothing any more, and returns when nothing is served any more: Server.Close ends that.
+func (l *Listeners) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.serving.Wait()
+}
 
 // Change is another set of addresses, of which those that are new are open already. It ends with Commit or Discard;
 // until then no other Change of the same Listeners may begin.
@@ -165,6 +171,10 @@ func (c *Change) Commit() {
 	l := c.listeners
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		c.Discard()
+		return
+	}
 	l.tls.Store(c.tls)
 	if l.open == nil {
 		l.open = map[string]*address{}

@@ -90,7 +90,7 @@ func TestAddressesChangeWhileServing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	assert.NilError(t, s.Close(ctx))
-	l.Wait()
+	l.Close()
 	assert.ErrorIs(t, reachable(two), os.ErrNotExist)
 }
 

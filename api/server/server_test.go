@@ -45,7 +45,7 @@ func serve(t *testing.T, o Options) (*Server, func(method, path string) (*http.R
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		assert.Check(t, s.Close(ctx))
-		ls.Wait()
+		ls.Close()
 	})
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)

@@ -92,7 +92,7 @@ func parse(args []string) (*program, error) {
 		return nil, config.FlagError(fs, err)
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("there is no command %q: see berthd --help", fs.Arg(0))
+		return nil, fmt.Errorf("%q is no flag; a command is the first word: see berthd --help", fs.Arg(0))
 	}
 	switch {
 	case *showVersion:
