@@ -80,8 +80,8 @@ func TestSoakReloadUnderLoad(t *testing.T) {
 	for n := range 200 * *soak {
 		assert.NilError(t, os.WriteFile(file, files[n%len(files)], 0o600))
 		verdict := e.Reload(t.Context())
-		if verdict.Outcome != config.Applied || len(verdict.Warnings) > 0 {
-			t.Errorf("reload %d: %s %q", n, verdict, verdict.Warnings)
+		if verdict.Outcome != config.Applied {
+			t.Errorf("reload %d: %s", n, verdict)
 			break
 		}
 	}
