@@ -25,6 +25,7 @@ import (
 type Mount struct {
 	Destination string
 	Source      string // on the host; empty: it is only there while the container runs
+	Subpath     string // what of Source is mounted; empty: all. No link leads out of Source.
 	ReadOnly    bool
 	Shallow     bool // without what is mounted below Source
 }
@@ -197,12 +198,8 @@ func (m Mount) attach(root, mounted *os.File, runs bool) error {
 		if runs || m.Source == "" {
 			return nil
 		}
-		flags := uint(unix.AT_RECURSIVE)
-		if m.Shallow {
-			flags = 0
-		}
 		var err error
-		if mounted, err = openTree(unix.AT_FDCWD, m.Source, flags); err != nil {
+		if mounted, err = m.source(); err != nil {
 			return err
 		}
 		defer mounted.Close()
@@ -224,6 +221,23 @@ func (m Mount) attach(root, mounted *os.File, runs bool) error {
 		return readOnly(mounted)
 	}
 	return nil
+}
+
+// source copies what is to be mounted in a container that does not run.
+func (m Mount) source() (*os.File, error) {
+	flags := uint(unix.AT_RECURSIVE)
+	if m.Shallow {
+		flags = 0
+	}
+	if m.Subpath == "" {
+		return openTree(unix.AT_FDCWD, m.Source, flags)
+	}
+	f, err := pathrs.OpenInRoot(m.Source, m.Subpath)
+	if err != nil {
+		return nil, errdefs.Systemf("the part %s of its source: %w", m.Subpath, err)
+	}
+	defer f.Close()
+	return openTree(int(f.Fd()), "", flags|unix.AT_EMPTY_PATH)
 }
 
 // mountPoint finds where m goes in the tree; it is made if it is missing, as a start of the container would.

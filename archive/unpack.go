@@ -57,6 +57,9 @@ func (t *Tree) unpacker(p string, o UnpackOptions) (*unpacker, error) {
 	if !e.is(unix.S_IFDIR) {
 		return nil, errdefs.InvalidParameterf("extraction point is not a directory")
 	}
+	if e.st.Nlink == 0 {
+		return nil, errdefs.NotFoundf("%s has just been removed", p)
+	}
 	if err := t.writable(e.handle); err != nil {
 		return nil, err
 	}

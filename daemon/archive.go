@@ -2,15 +2,13 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"io"
-	"os"
-	"path/filepath"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/archive"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/oci"
 )
 
@@ -116,20 +114,22 @@ func (d *Daemon) openFiles(ctx context.Context, c *container.Container, mounts b
 	if f.rec.State.RemovalInProgress || f.rec.Removed {
 		return nil, nil, errdefs.Systemf("container %s is being removed", c.ID)
 	}
-	root, release, err := d.layers.Hold(ctx, c.ID)
+	root, unhold, err := d.layers.Hold(ctx, c.ID)
 	if err != nil {
 		return nil, nil, errdefs.System(err)
 	}
 	f.root = root
-	o := archive.Options{Root: root}
+	o, release := archive.Options{Root: root}, func() {}
 	if mounts {
-		err = d.mountedFiles(f.rec, &o)
+		release, err = d.mountedFiles(ctx, f.rec, &o)
 	}
 	if err == nil {
-		f.Tree, err = archive.Open(o)
+		if f.Tree, err = archive.Open(o); err != nil {
+			release()
+		}
 	}
 	if err != nil {
-		release()
+		unhold()
 		return nil, nil, err
 	}
 	ctx, stop := d.untilRemoved(ctx, c)
@@ -137,6 +137,7 @@ func (d *Daemon) openFiles(ctx context.Context, c *container.Container, mounts b
 		stop()
 		_ = f.Tree.Close() // only looked at
 		release()
+		unhold()
 	}
 	return f, ctx, nil
 }
@@ -160,31 +161,29 @@ func (d *Daemon) untilRemoved(ctx context.Context, c *container.Container) (_ co
 	return ctx, stop
 }
 
-// mountedFiles works out what is mounted over the layer of a container.
-func (d *Daemon) mountedFiles(rec *container.Record, o *archive.Options) error {
-	o.ReadOnly = rec.HostConfig.ReadonlyRootfs
+// mountedFiles adds what is mounted over the layer of a container: what its process sees, or else the sources, of which
+// volumes are held until release.
+func (d *Daemon) mountedFiles(ctx context.Context, rec *container.Record, o *archive.Options) (release func(), _ error) {
+	o.ReadOnly, o.Mounts = rec.HostConfig.ReadonlyRootfs, archive.MountsOf(rec)
 	if l := d.runs.of(rec); l != nil && l.process != nil && rec.State.Live() {
 		o.Enter = l.process.EnterMounts
-	} else if err := makeSources(rec.MountPoints); err != nil {
-		return err
+		return func() {}, nil
 	}
-	for dest, mp := range rec.MountPoints {
-		m := archive.Mount{Destination: dest, Source: mp.Source, ReadOnly: !mp.RW, Shallow: mp.NonRecursive}
-		if mp.Type == "tmpfs" {
-			m.Source = ""
+	if err := makeSources(rec.MountPoints); err != nil {
+		return nil, err
+	}
+	holder := ids.New()
+	release = func() {
+		warn(d.work.ctx, "release the volumes that files were copied from or to", d.volumes.Release(d.work.ctx, holder))
+	}
+	for _, mp := range rec.MountPoints {
+		if mp.Type != "volume" {
+			continue
 		}
-		o.Mounts = append(o.Mounts, m)
-	}
-	for dest := range rec.HostConfig.Tmpfs {
-		o.Mounts = append(o.Mounts, archive.Mount{Destination: filepath.Clean(dest)})
-	}
-	for dest, source := range map[string]string{
-		"/etc/hosts": rec.HostsPath, "/etc/hostname": rec.HostnamePath, "/etc/resolv.conf": rec.ResolvConfPath,
-	} {
-		if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) || rec.MountPoints[dest] != nil {
-			continue // the container has never run, or the user's own is mounted there
+		if err := d.volumes.Hold(ctx, mp.Name, holder); err != nil {
+			release()
+			return nil, err
 		}
-		o.Mounts = append(o.Mounts, archive.Mount{Destination: dest, Source: source, ReadOnly: o.ReadOnly})
 	}
-	return nil
+	return release, nil
 }

@@ -14,12 +14,5 @@ func (d *Daemon) ContainerChanges(ctx context.Context, name string) ([]container
 		return nil, err
 	}
 	changes, err := d.layers.Changes(ctx, c.ID)
-	if err != nil {
-		return nil, errdefs.System(err) // the container is there: its layer may have gone before it
-	}
-	var out []containertypes.FilesystemChange
-	for _, ch := range changes {
-		out = append(out, containertypes.FilesystemChange{Path: ch.Path, Kind: uint8(ch.Kind)})
-	}
-	return out, nil
+	return changes, errdefs.System(err) // the container is there: its layer may have gone before it
 }

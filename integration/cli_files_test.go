@@ -54,7 +54,7 @@ func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		cli.Run(append(append([]string{"cp"}, options...), from, to)...)
 	}
 
-	cli.Run("create", "--name", "box", "--network", "none", "-v", bound+":/bound", "--tmpfs", "/fast", "-u", "daemon",
+	cli.Run("create", "--name", "box", "--network", "none", "-v", bound+":/bound", "-v", "/volume", "--tmpfs", "/fast", "-u", "daemon",
 		"busybox", "sleep", "1000")
 	t.Cleanup(func() { cli.Try("rm", "-f", "box") })
 	for _, state := range []string{"created", "running", "paused", "exited"} {
@@ -74,6 +74,7 @@ func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		cp(host("f"), "box:"+in+"/renamed")
 		cp(host("d")+"/.", "box:"+in+"/d/sub")
 		cp(host("f"), "box:/bound/"+state)
+		cp(host("f"), "box:/volume/"+state)
 		cp("box:"+in, host(""))
 		assert.Equal(t, read(state+"/sub/x")+read(state+"/d/link")+read(state+"/renamed")+read(state+"/d/sub/sub/x"), "x\nx\none\nx\n")
 		cp("box:/bound/there", host(state+".there"))
@@ -83,6 +84,7 @@ func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		assert.Equal(t, string(b), "one\n")
 	}
 	cli.Run("start", "box")
+	assert.Equal(t, cli.Run("exec", "box", "ls", "/volume"), "created\nexited\npaused\nrunning")
 
 	// who files belong to, links
 	cp(host("f"), "box:/tmp/plain")

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,9 +171,15 @@ func TestTransfersThatHang(t *testing.T) {
 	left := open(ctx, "GET", "/containers/left/export", nil)
 	leave()
 	assert.NilError(t, <-left)
-	d.Eventually("the layer is not mounted any more", func() bool {
-		return d.HTTP("GET", "/containers/left/json", nil).Status == http.StatusOK && !isMounted(t, d, id)
-	})
+	d.Eventually("the layer is not mounted any more", func() bool { return !isMounted(t, d, id) })
+
+	// Neither does a daemon that dies.
+	d.HTTP("PUT", "/containers/left/archive?path=/", bytes.NewReader(tarOf(t, "big", strings.Repeat("x", 32<<20))))
+	open(t.Context(), "GET", "/containers/left/export", nil)
+	assert.Assert(t, isMounted(t, d, id))
+	d.Kill9()
+	d.Start()
+	d.Eventually("the layer is not mounted any more", func() bool { return !isMounted(t, d, id) })
 }
 
 func isMounted(t *testing.T, d *harness.Daemon, id string) bool {

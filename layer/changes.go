@@ -12,29 +12,15 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"golang.org/x/sys/unix"
 
+	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/internal/nofollow"
 )
 
-// Kind is what happened to a file.
-type Kind uint8
-
-// The kinds, as the API numbers them.
-const (
-	Modified Kind = iota // also a directory in which something happened
-	Added
-	Deleted
-)
-
-// Change is a file of a layer that differs from what lies below the layer.
-type Change struct {
-	Path string // absolute, as in the container
-	Kind Kind
-}
-
-// Changes tells what differs between the layer of container id and what it stands on, by path. No layer is a NotFound.
-func (s *Service) Changes(ctx context.Context, id string) ([]Change, error) {
+// Changes tells what differs between the layer of container id and what it stands on, by path; nil when nothing does. No layer is a
+// NotFound.
+func (s *Service) Changes(ctx context.Context, id string) ([]containertypes.FilesystemChange, error) {
 	ctx = s.storage.Context(ctx)
 	info, err := s.storage.Snapshotter().Stat(ctx, id)
 	if err != nil {
@@ -67,7 +53,7 @@ func (s *Service) Changes(ctx context.Context, id string) ([]Change, error) {
 	if err != nil {
 		return nil, noLayer(id, fmt.Errorf("compare with what is below: %w", err))
 	}
-	slices.SortFunc(d.changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortFunc(d.changes, func(a, b containertypes.FilesystemChange) int { return cmp.Compare(a.Path, b.Path) })
 	return d.changes, nil
 }
 
@@ -104,10 +90,12 @@ func (s *Service) withParent(ctx context.Context, id, parent string, fn func(pat
 // differ collects changes.
 type differ struct {
 	ctx     context.Context
-	changes []Change
+	changes []containertypes.FilesystemChange
 }
 
-func (d *differ) add(path string, k Kind) { d.changes = append(d.changes, Change{path, k}) }
+func (d *differ) add(path string, k containertypes.ChangeKind) {
+	d.changes = append(d.changes, containertypes.FilesystemChange{Path: path, Kind: k})
+}
 
 // dir compares a directory with what it was; nil: it was not there, or was no directory. A whole one lists all that is in
 // it; the directory of an overlay only what differs, and what is deleted as devices 0:0.
@@ -133,7 +121,7 @@ func (d *differ) dir(at string, now, was *nofollow.Dir, whole bool) error {
 	}
 	for _, name := range before {
 		if _, there := slices.BinarySearch(names, name); !there {
-			d.add(path.Join(at, name), Deleted)
+			d.add(path.Join(at, name), containertypes.ChangeDeleted)
 		}
 	}
 	return nil
@@ -156,18 +144,18 @@ func (d *differ) entry(at, name string, now, was *nofollow.Dir, whole bool) erro
 	switch {
 	case !whole && whiteout(&st):
 		if known {
-			d.add(at, Deleted)
+			d.add(at, containertypes.ChangeDeleted)
 		}
 		return nil
 	case !known && !madeByUs(at, &st):
-		d.add(at, Added)
+		d.add(at, containertypes.ChangeAdded)
 	case known:
 		differs, err := d.differs(name, now, was, &st, &old)
 		if err != nil {
 			return err
 		}
 		if differs {
-			d.add(at, Modified)
+			d.add(at, containertypes.ChangeModified)
 		}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -202,7 +190,7 @@ func (d *differ) below(at, name string, now, was *nofollow.Dir, wasDir, whole bo
 		return err
 	}
 	if len(d.changes) > n && (n == 0 || d.changes[n-1].Path != at) {
-		d.add(at, Modified)
+		d.add(at, containertypes.ChangeModified)
 	}
 	return nil
 }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
+	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/testimage"
-	"github.com/berthd/berth/layer"
 	"github.com/berthd/berth/libcontainerd/embedded"
 )
 
 // show writes changes as docker diff does.
-func show(changes []layer.Change) string {
+func show(changes []containertypes.FilesystemChange) string {
 	lines := []string{}
 	for _, c := range changes {
 		lines = append(lines, "CAD"[c.Kind:c.Kind+1]+" "+c.Path)

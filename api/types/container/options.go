@@ -91,9 +91,19 @@ type WaitError struct {
 
 // FilesystemChange is one file in the answer of GET /containers/{id}/changes.
 type FilesystemChange struct {
-	Path string
-	Kind uint8 // 0: modified, 1: added, 2: deleted
+	Path string // absolute, as in the container
+	Kind ChangeKind
 }
+
+// ChangeKind is what happened to a file.
+type ChangeKind uint8
+
+// The kinds of changes.
+const (
+	ChangeModified ChangeKind = iota // also a directory in which something happened
+	ChangeAdded
+	ChangeDeleted
+)
 
 // PathStat tells about a file in a container. It is sent as JSON in base64 in the header X-Docker-Container-Path-Stat.
 type PathStat struct {

@@ -101,7 +101,11 @@ func download(w http.ResponseWriter, r *http.Request, contentType string, send f
 	})
 	stop()
 	if err != nil && begun {
-		log.G(r.Context()).WithError(err).Warnf("%s %s was broken off", r.Method, r.URL.Path)
+		level := log.WarnLevel
+		if r.Context().Err() != nil { // the client has left
+			level = log.DebugLevel
+		}
+		log.G(r.Context()).WithError(err).Logf(level, "%s %s was broken off", r.Method, r.URL.Path)
 		panic(http.ErrAbortHandler)
 	}
 	return err
