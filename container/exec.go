@@ -174,6 +174,15 @@ func (s *ExecStore) Await(ctx context.Context, id string, wanted func(ExecState)
 	}
 }
 
+// Abandon drops the execs that were made for a run that has ended and were never started.
+func (s *ExecStore) Abandon(containerID string, run uint64) {
+	for _, x := range s.All() {
+		if x.ContainerID == containerID && x.Run == run && !x.State.Started {
+			s.Drop(x.ID)
+		}
+	}
+}
+
 // Drop forgets an exec.
 func (s *ExecStore) Drop(id string) {
 	s.mu.Lock()

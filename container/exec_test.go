@@ -66,3 +66,30 @@ func TestCollectDropsWhatIsOld(t *testing.T) {
 		assert.Equal(t, err == nil, kept, id)
 	}
 }
+
+func TestAwaitSeesChangesAndTheEnd(t *testing.T) {
+	s, err := OpenExecs(t.TempDir())
+	assert.NilError(t, err)
+	for _, id := range []string{"starts", "never", "other"} {
+		assert.NilError(t, s.Add(ExecConfig{ID: id, ContainerID: "c", Run: 1}))
+	}
+	await := func(id string) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Await(t.Context(), id, func(st ExecState) bool { return st.Running })
+			done <- err
+		}()
+		return done
+	}
+	starts, never := await("starts"), await("never")
+	_, err = s.Change("starts", func(st *ExecState) error { st.Started, st.Running = true, true; return nil })
+	assert.NilError(t, err)
+	assert.NilError(t, <-starts)
+	s.Abandon("c", 2)
+	s.Abandon("d", 1)
+	assert.Equal(t, len(s.All()), 3, "of other runs")
+	s.Abandon("c", 1)
+	assert.Error(t, <-never, "No such exec instance: never")
+	_, err = s.Get("starts")
+	assert.NilError(t, err)
+}

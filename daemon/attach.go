@@ -48,16 +48,11 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 		live = d.runs.attach(c.ID, w)
 		defer d.runs.leave(c.ID, w)
 	}
-	streams, err := o.Streams(!w.opts.Raw)
-	if err != nil {
-		return err
-	}
-	d.containers.Tell(c, container.Event{Action: "attach"})
-	// The stream is there before the log is read, so that nothing falls between the two.
+	// The stream is there before the answer, which means that nothing is missed from then on, and before the log is read.
 	var stream *task.Stream
 	logged := w.before
 	if live != nil {
-		switch stream, err = live.Attach(streams.Gone, w.opts); {
+		switch stream, err = live.Attach(ctx, w.opts); {
 		case err == nil:
 			defer stream.Close()
 			logged = stream.Logged
@@ -67,6 +62,11 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 			return err
 		}
 	}
+	streams, err := o.Streams(!w.opts.Raw)
+	if err != nil {
+		return err
+	}
+	d.containers.Tell(c, container.Event{Action: "attach"})
 	if o.Logs {
 		if err := d.replay(streams.Gone, c, w.opts, logged, streams.Stdout); err != nil {
 			return err

@@ -93,6 +93,7 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 	if !rec.State.StartedAt.IsZero() {
 		attrs["execDuration"] = strconv.Itoa(int(at.Sub(rec.State.StartedAt).Seconds()))
 	}
+	d.execs.Abandon(c.ID, run)
 	c.Observe(run, func(o *container.Observed) {
 		s := &o.State
 		s.Running, s.Restarting, s.Paused, s.Pid = again, again, false, 0

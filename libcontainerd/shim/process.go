@@ -97,7 +97,9 @@ func (p *process) copy(w logger.Writer, src io.Reader, s int) error {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
-		tee(logger.Read{Bytes: buf[:n]})
+		if n > 0 {
+			tee(logger.Read{Bytes: buf[:n]})
+		}
 		if err == io.EOF {
 			return nil
 		}
