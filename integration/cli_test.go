@@ -34,6 +34,8 @@ func TestCLI(t *testing.T) {
 				{"logs", cliLogs},
 				{"exec", cliExec},
 				{"run at a terminal", cliRunTerminal},
+				{"attach at a terminal", cliAttachTerminal},
+				{"exec at a terminal", cliExecTerminal},
 				{"stop and kill", cliStop},
 				{"rename and remove", cliRename},
 				{"diff", cliDiff},
