@@ -76,7 +76,7 @@ func (c *Conn) finish() {
 // count. Over TCP the two look alike until something is sent: the probes that keep the connection alive find out.
 // An error from before the answer can still become a status.
 func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, context.Context, error) {
-	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "tcp")
+	upgrade := upgrades(r)
 	header := w.Header().Clone()
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -103,6 +103,8 @@ func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, 
 	return conn, follow(r.Context(), conn), nil
 }
 
+func upgrades(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), "tcp") }
+
 // follow returns a context that is cancelled when the client has left, or with parent.
 func follow(parent context.Context, conn *Conn) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
@@ -115,8 +117,7 @@ func follow(parent context.Context, conn *Conn) context.Context {
 func Streams(w http.ResponseWriter, r *http.Request) func(multiplexed bool) (containertypes.Streams, error) {
 	return func(multiplexed bool) (containertypes.Streams, error) {
 		ct := RawStream
-		upgraded := r.Header.Get("Upgrade") != ""
-		if multiplexed && upgraded && versions.FromContext(r.Context()).MultiplexedTypes {
+		if multiplexed && upgrades(r) && versions.FromContext(r.Context()).MultiplexedTypes {
 			ct = MultiplexedStream
 		}
 		conn, gone, err := Hijack(w, r, ct)

@@ -3,6 +3,7 @@ package httputil
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
 	containertypes "github.com/berthd/berth/api/types/container"
@@ -25,7 +27,8 @@ func taken(t *testing.T, network string, handle func(s containertypes.Streams)) 
 	if network == "unix" {
 		addr = filepath.Join(t.TempDir(), "s")
 	}
-	l, err := net.Listen(network, addr)
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second}}
+	l, err := lc.Listen(t.Context(), network, addr)
 	assert.NilError(t, err)
 	closing, closeAll := context.WithCancel(context.Background())
 	done := make(chan struct{}, 1)
@@ -201,20 +204,39 @@ func TestClientThatLeavesIsNoticed(t *testing.T) {
 	assert.Assert(t, <-isGone)
 }
 
-func TestBrokenConnectionIsNoticed(t *testing.T) {
-	isGone := make(chan bool, 1)
-	c := taken(t, "tcp", func(s containertypes.Streams) {
-		select {
-		case <-s.Gone.Done():
-			isGone <- true
-		case <-time.After(10 * time.Second):
-			isGone <- false
-		}
-	})
-	_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+upgrade+"\r\n")
-	assert.NilError(t, err)
-	readHead(t, bufio.NewReader(c))
-	assert.NilError(t, c.(*net.TCPConn).SetLinger(0)) // a reset instead of an orderly end
-	assert.NilError(t, c.Close())
-	assert.Assert(t, <-isGone)
+func TestClientThatLeavesOverTCPIsNoticed(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn) error{
+		"reset": func(c *net.TCPConn) error { return c.SetLinger(0) },
+		// An orderly end looks like that of the input alone. The next probe finds out, once the kernel has forgotten the
+		// connection, which takes a minute unless it is told otherwise.
+		"in order": func(c *net.TCPConn) error {
+			raw, err := c.SyscallConn()
+			if err != nil {
+				return err
+			}
+			var serr error
+			err = raw.Control(func(fd uintptr) {
+				serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_LINGER2, 1)
+			})
+			return errors.Join(err, serr)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			why := make(chan error, 1)
+			c := taken(t, "tcp", func(s containertypes.Streams) {
+				select {
+				case <-s.Gone.Done():
+					why <- context.Cause(s.Gone)
+				case <-time.After(15 * time.Second):
+					why <- errors.New("nobody noticed")
+				}
+			})
+			_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+upgrade+"\r\n")
+			assert.NilError(t, err)
+			readHead(t, bufio.NewReader(c))
+			assert.NilError(t, end(c.(*net.TCPConn)))
+			assert.NilError(t, c.Close())
+			assert.ErrorIs(t, <-why, containertypes.ErrLeft)
+		})
+	}
 }
