@@ -43,6 +43,11 @@ lint: ## check format, go vet and staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
+.PHONY: vm-test
+vm-test: ## run the tests of cgroups and shims in throwaway machines with cgroup v2, without systemd and with it
+	scripts/setup vm
+	scripts/vm-test
+
 .PHONY: soak
 soak: ## run the tests that have a size at SOAK (default 100) times their usual one
 	scripts/setup test

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/containerd/log"
+
 	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/files"
@@ -45,6 +47,11 @@ func detectHost(cfg config.Config, o Options) (h host, err error) {
 	h.bootID = strings.TrimSpace(string(b))
 	if h.oci, err = oci.DetectHost(); err != nil {
 		return h, fmt.Errorf("find out about this machine: %w", err)
+	}
+	if h.oci.AppArmor {
+		if h.oci.AppArmorProfile, err = oci.LoadAppArmor(); err != nil {
+			log.L.WithError(err).Errorf("only containers with a security option for AppArmor can start")
+		}
 	}
 	return h, nil
 }

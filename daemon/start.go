@@ -260,6 +260,10 @@ func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *con
 	if err := d.mountShm(&in, stack); err != nil {
 		return in, err
 	}
+	var err error
+	if in.AppArmorProfile, err = oci.AppArmorProfile(in.HostConfig, d.host.oci); err != nil {
+		return in, err
+	}
 	dir := d.containers.Dir(rec.ID)
 	if in.HostConfig.LogConfig.Type == "json-file" {
 		in.LogPath = filepath.Join(dir, rec.ID+"-json.log")

@@ -68,8 +68,9 @@ func TestStats(t *testing.T) {
 	stream, err := d.Open(ctx, "GET", "/containers/busy/stats", nil)
 	assert.NilError(t, err)
 	defer stream.Body.Close()
+	answers := json.NewDecoder(stream.Body)
 	next := func() (u usage, _ error) {
-		err := json.NewDecoder(stream.Body).Decode(&u)
+		err := answers.Decode(&u)
 		return u, err
 	}
 	first, err := next()

@@ -105,6 +105,10 @@ func readLine(file string) string {
 // FitLimits takes out of r what the kernel cannot limit: the warnings, in dockerd's words, say so. CPUs and memory nodes
 // that a container cannot have are InvalidParameter.
 func FitLimits(r *containertypes.Resources, l CanLimit) (warnings []string, _ error) {
+	if r.NanoCPUs > 0 && !l.CPUQuota {
+		return nil, errdefs.InvalidParameterf("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler " +
+			"or the cgroup is not mounted")
+	}
 	for _, f := range []struct {
 		lacking bool
 		what    string
@@ -112,7 +116,7 @@ func FitLimits(r *containertypes.Resources, l CanLimit) (warnings []string, _ er
 	}{
 		{r.Memory > 0 && !l.Memory, lacks("memory limit capabilities", "Limitation"),
 			func() { r.Memory, r.MemorySwap = 0, -1 }},
-		{r.Memory > 0 && r.MemorySwap != -1 && !l.Swap, "Your kernel does not support swap limit capabilities or the " +
+		{r.Memory > 0 && r.MemorySwap != -1 && l.Memory && !l.Swap, "Your kernel does not support swap limit capabilities or the " +
 			"cgroup is not mounted. Memory limited without swap.", func() { r.MemorySwap = -1 }},
 		{r.MemorySwappiness != nil && *r.MemorySwappiness != -1 && !l.Swappiness,
 			lacks("memory swappiness capabilities", "Memory swappiness"), func() { r.MemorySwappiness = nil }},

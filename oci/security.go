@@ -6,9 +6,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/profiles/apparmor"
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
 )
 
@@ -72,6 +74,19 @@ func (so *SecurityOptions) parse(opt string) error {
 		return errdefs.InvalidParameterf("invalid --security-opt 2: %q", opt)
 	}
 	return nil
+}
+
+// LoadAppArmor loads the profile that confines containers by default, and returns its name. It is loaded anew by every
+// engine of this machine.
+func LoadAppArmor() (name string, _ error) {
+	name = "berth-default"
+	return name, errdefs.System(apparmor.InstallDefault(name))
+}
+
+// AppArmorProfile returns the profile of a container; empty when the kernel has no AppArmor.
+func AppArmorProfile(hc *containertypes.HostConfig, h Host) (string, error) {
+	so, err := ParseSecurityOptions(hc.SecurityOpt)
+	return appArmorProfile(so, hc.Privileged, h), err
 }
 
 // appArmorProfile returns the profile of a process; empty when the kernel has no AppArmor.

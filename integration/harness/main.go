@@ -25,7 +25,7 @@ func Main(m *testing.M) {
 
 func run(m *testing.M) (int, error) {
 	flag.Parse()
-	if os.Getenv("SANDBOX") != "" {
+	if os.Getenv("SANDBOX") != "" || prebuilt() != "" {
 		return m.Run(), nil
 	}
 	if err := build(); err != nil {
@@ -79,7 +79,14 @@ func Berthd() string { return filepath.Join(binaries(), "berthd") }
 // ShimPath is the path of the shim, for engines inside the test's process.
 func ShimPath() string { return filepath.Join(binaries(), "berth-shim") }
 
+// prebuilt is the folder of the programs in a throwaway machine, where nothing is built and no sandboxes are made: all of
+// it is one. See scripts/vm-test.
+func prebuilt() string { return os.Getenv("PREBUILT") }
+
 func binaries() string {
+	if dir := prebuilt(); dir != "" {
+		return dir
+	}
 	if benchmarking() {
 		return filepath.Join(root(), "bin/bench")
 	}

@@ -26,6 +26,10 @@ import (
 var shimPath string // built once, by TestMain
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("PREBUILT"); dir != "" { // in a throwaway machine
+		shimPath = filepath.Join(dir, "berth-shim")
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "berth-shim-")
 	if err != nil {
 		panic(err)
@@ -104,8 +108,10 @@ func (b *bench) leftovers() []string {
 		}
 	}
 	for _, id := range b.ids {
-		cgs, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroupOf(id))
-		left = append(left, cgs...)
+		for _, hierarchy := range []string{"", "/*"} { // v2, v1
+			cgs, _ := filepath.Glob("/sys/fs/cgroup" + hierarchy + cgroupOf(id))
+			left = append(left, cgs...)
+		}
 	}
 	return left
 }
