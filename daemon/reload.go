@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/containerd/log"
@@ -68,9 +69,6 @@ func Validate(cfg config.Config) error {
 // setupConfig puts the first configuration in force. Wrapper scripts that no container was started with are deleted now,
 // and only now.
 func (d *Daemon) setupConfig(ctx context.Context, cfg config.Config, origins config.Origins) error {
-	if err := Validate(cfg); err != nil {
-		return err
-	}
 	dir := runtimesDir(&cfg)
 	used := map[string]bool{}
 	recs, _ := d.containers.List()
@@ -129,6 +127,9 @@ func (d *Daemon) tellReload(ctx context.Context, s *configStore) {
 	attrs["verdict"] = string(s.verdict.Outcome)
 	if b, err := json.Marshal(s.verdict.Changes); err == nil {
 		attrs["changes"] = string(b)
+	}
+	if len(s.verdict.Notes) > 0 {
+		attrs["notes"] = strings.Join(s.verdict.Notes, "; ")
 	}
 	d.containers.TellOther("daemon", "reload", d.host.id, attrs)
 }

@@ -174,7 +174,8 @@ func (r *reloads) checkFresh(c configReport) {
 	dir, err := os.MkdirTemp(os.Getenv("SANDBOX"), "f")
 	assert.NilError(r.t, err)
 	fresh, err := berth.New(r.t.Context(), berth.Options{
-		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"), ConfigFile: r.file(), ShimPath: harness.ShimPath(),
+		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"), ConfigFile: r.file(),
+		ShimPath: harness.ShimPath(),
 	})
 	assert.NilError(r.t, err)
 	data, err := json.Marshal(fresh.Daemon().ConfigReport())
@@ -217,7 +218,7 @@ func (r *reloads) random() harness.M {
 		"live-restore":         one(true, false),
 		"shutdown-timeout":     one(1, 20, 0),
 		"default-stop-timeout": one(0, 3),
-		"runtimes":             one(harness.M{"x": runtime()}, harness.M{"x": runtime(), "y": harness.M{"path": "/no/such"}}),
+		"runtimes":             harness.M{"x": runtime(), "y": harness.M{"path": one("/no/such", "runc")}},
 		"default-ulimits":      harness.M{"nofile": harness.M{"Name": "nofile", "Soft": 10, "Hard": one(20, 30)}},
 		"default-shm-size":     one("1m", 4096),
 		"log-driver":           one("local", "json-file"),

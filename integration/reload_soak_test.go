@@ -59,7 +59,8 @@ func TestSoakReloadUnderLoad(t *testing.T) {
 		must("POST", "/containers/create?name="+name, spec, 201)
 		must("POST", id+"/start", nil, 204)
 		made := must("POST", id+"/exec", harness.M{"Cmd": []string{"echo", "inside"}, "AttachStdout": true}, 201)
-		if out := must("POST", "/exec/"+made[len(`{"Id":"`):][:64]+"/start", harness.M{}, 200); harness.Unframe(out) != "inside\n" {
+		out := must("POST", "/exec/"+made[len(`{"Id":"`):][:64]+"/start", harness.M{}, 200)
+		if harness.Unframe(out) != "inside\n" {
 			t.Errorf("the exec said %q", out)
 		}
 		must("POST", id+"/stop?t=0", nil, 204)

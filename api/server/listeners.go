@@ -39,7 +39,7 @@ type address struct {
 // NewListeners makes listeners for s, none yet. Unix sockets will belong to group, a name or a number; empty is root's.
 func NewListeners(s *Server, group string) *Listeners { return &Listeners{server: s, group: group} }
 
-// Close changes nothing any more, and returns when nothing is served any more: Server.Close ends that.
+// Close lets nothing change from now on, and returns when nothing is served any more, which Server.Close brings about.
 func (l *Listeners) Close() {
 	l.mu.Lock()
 	l.closed = true

@@ -46,12 +46,13 @@ func TestAddressesChangeWhileServing(t *testing.T) {
 	dir := t.TempDir()
 	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
 	began, finish := make(chan struct{}), make(chan struct{})
-	s, err := New(Options{Routes: []httputil.Route{{Method: "GET", Path: "/events", Handler: func(w http.ResponseWriter, _ *http.Request) error {
+	slow := func(w http.ResponseWriter, _ *http.Request) error {
 		close(began)
 		<-finish
 		_, err := io.WriteString(w, "whole")
 		return err
-	}}}})
+	}
+	s, err := New(Options{Routes: []httputil.Route{{Method: "GET", Path: "/events", Handler: slow}}})
 	assert.NilError(t, err)
 	l := NewListeners(s, "")
 	change(t, l, nil, "unix://"+one)

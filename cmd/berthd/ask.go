@@ -64,7 +64,7 @@ func (q question) parse(args []string) (bool, error) {
 }
 
 func askReload(ctx context.Context, args []string) error {
-	q := newQuestion("reload", `Has a running daemon reload its configuration, waits, and tells what became of each key that differs.
+	q := newQuestion("reload", `Has a running daemon reload its configuration, waits, and tells what became of each key.
 Exit code: 0 all is in force, 1 rejected, nothing was applied, 2 applied, but something needs a restart.`)
 	dry := q.flags.Bool("dry-run", false, "Only say what a reload would do.")
 	if ok, err := q.parse(args); !ok {
@@ -107,7 +107,7 @@ func printVerdict(w io.Writer, v config.Verdict) error {
 		fmt.Fprintln(w)
 	}
 	for _, n := range v.Notes {
-		fmt.Fprintln(w, "new:", n)
+		fmt.Fprintln(w, "applied:", n)
 	}
 	for _, warning := range v.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
@@ -162,9 +162,10 @@ func (q question) ask(ctx context.Context, method, path string, to any) ([]byte,
 	if host.Proto == "fd" {
 		return nil, fmt.Errorf("%s is no address to ask at: use unix://PATH or tcp://ADDRESS:PORT", *q.host)
 	}
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, host.Proto, host.Addr)
-	}}}
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://berth"+path, nil)
 	if err != nil {
 		return nil, err

@@ -15,16 +15,17 @@ func TestDocumentation(t *testing.T) {
 
 const aboutKeys = `# The configuration
 
-` + "`make docs`" + ` writes this page from the table of keys in ` + "`daemon/config/table.go`" + `; a test fails when it is stale.
+This page is made of the table in daemon/config/table.go. To change it, change the table and run ` + "`make docs`" + `.
 
 The configuration is a function of defaults, environment, flags and file, never of what was loaded before. A flag and a
-key of the file for the same thing are an error that names both; only ` + "`runtimes`" + ` are united, and the file wins. An
+key of the file for the same thing are an error that names both; runtimes alone are united, and the file wins. An
 unknown key is an error that names the nearest known one. Where 0, an empty text or an empty list is no value that a key
 could have, it means that the key is not set.
 
-A reload (` + "`berthd reload`, SIGHUP, or `POST /berth/config/reload`" + `) puts in force what the column *Reload* calls applied. For
-other keys the running value stays until the daemon is started anew, and the reload says so. If anything is wrong,
-nothing is applied. Files that keys name, such as certificates, are read again at each reload.
+A reload (` + "`berthd reload`" + `, SIGHUP, or ` + "`POST /berth/config/reload`" + `) puts in force what the
+column *Reload* calls applied. For other keys the running value stays until the daemon is started anew, and the reload
+says so. If anything is wrong, nothing is applied. Files that keys name, such as certificates, are read again at each
+reload.
 
 | Key | Type | Default | Flag | Reload | What it does |
 |---|---|---|---|---|---|

@@ -88,11 +88,13 @@ func TestReloadable(t *testing.T) {
 		}
 	}
 	assert.DeepEqual(t, got, []string{
-		"authorization-plugins", "debug", "default-cgroupns-mode", "default-ipc-mode", "default-runtime", "default-shm-size",
+		"authorization-plugins", "debug",
+		"default-cgroupns-mode", "default-ipc-mode", "default-runtime", "default-shm-size",
 		"default-stop-timeout", "default-ulimits", "dns", "dns-opts", "dns-search", "features", "hosts",
 		"insecure-registries", "labels", "live-restore", "log-driver", "log-format", "log-level", "log-opts",
-		"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "network-diagnostic-port", "no-new-privileges", "nri-opts", "proxies.http-proxy",
-		"proxies.https-proxy", "proxies.no-proxy", "raw-logs", "registry-mirrors", "runtimes", "seccomp-profile", "shutdown-timeout",
+		"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "network-diagnostic-port",
+		"no-new-privileges", "nri-opts", "proxies.http-proxy", "proxies.https-proxy", "proxies.no-proxy", "raw-logs",
+		"registry-mirrors", "runtimes", "seccomp-profile", "shutdown-timeout",
 		"tls", "tlscacert", "tlscert", "tlskey", "tlsverify",
 	})
 }

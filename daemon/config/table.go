@@ -95,7 +95,8 @@ var table = []Key{
 		Doc: "Folders with descriptions of devices."},
 	{Name: "nri-opts", Flag: "nri-opts", Reloadable: true, Missing: "node resource plugins (NRI)",
 		Doc: "Options of resource plugins."},
-	{Name: "builder", Missing: "image builds", harmless: collectsOnly, Doc: "Options of the image builder. How much its cache may keep (gc) is accepted: it keeps nothing."},
+	{Name: "builder", Missing: "image builds", harmless: collectsOnly,
+		Doc: "Options of the image builder. How much its cache may keep (gc) is accepted: it keeps nothing."},
 
 	// What containers get that do not say otherwise.
 	{Name: "cgroup-parent", Flag: "cgroup-parent", Doc: "Parent cgroup of containers."},

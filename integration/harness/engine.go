@@ -26,8 +26,9 @@ type Engine struct {
 	Dir string
 }
 
-// StartEngine starts an engine with busybox:latest, with options of its own if it is given what changes them. When the test ends it removes all containers, closes the engine,
-// and fails the test if anything of it is left: a mount, a process, or a goroutine of any engine.
+// StartEngine starts an engine with busybox:latest; change may give it other options. When the test ends it removes all
+// containers, closes the engine, and fails the test if anything of it is left: a mount, a process, or a goroutine of any
+// engine.
 func StartEngine(t testing.TB, change ...func(*berth.Options)) *Engine {
 	t.Helper()
 	dir, err := os.MkdirTemp(os.Getenv("SANDBOX"), "e")
