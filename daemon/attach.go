@@ -35,8 +35,10 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 	case rec.State.Restarting:
 		return errdefs.Conflictf("container %s is restarting, wait until the container is running", name)
 	}
-	if _, err := d.logReader(rec); err != nil && o.Logs {
-		return err
+	if o.Logs {
+		if _, err := d.logReader(rec); err != nil {
+			return err
+		}
 	}
 	// In the queue before the answer: a start that the client asks for after the answer finds it there.
 	w := newWaiter(task.AttachOptions{
@@ -163,7 +165,7 @@ func (d *Daemon) pump(ctx context.Context, client containertypes.Streams, proces
 
 func (d *Daemon) pumpStdin(client containertypes.Streams, process *task.Stream, o pumpOptions) {
 	in := client.Stdin
-	if o.tty && len(o.keys) > 0 {
+	if o.tty {
 		in = detach.NewReader(in, o.keys)
 	}
 	_, err := io.Copy(process, in)

@@ -100,7 +100,10 @@ func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, 
 	if _, err := io.WriteString(conn, head.String()); err != nil {
 		return nil, nil, err
 	}
-	return conn, follow(r.Context(), conn), nil
+	ctx := follow(r.Context(), conn)
+	// A client that does not read must not hold the end of the server up.
+	context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
+	return conn, ctx, nil
 }
 
 func upgrades(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), "tcp") }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -22,6 +23,13 @@ import (
 // taken serves one connection on a socket of the kind, gives it to handle once it is taken over, and returns the
 // client's end of it.
 func taken(t *testing.T, network string, handle func(s containertypes.Streams)) net.Conn {
+	t.Helper()
+	c, _ := takenUntil(t, network, handle)
+	return c
+}
+
+// takenUntil is taken for who ends the server while the connection is there.
+func takenUntil(t *testing.T, network string, handle func(s containertypes.Streams)) (_ net.Conn, end func()) {
 	t.Helper()
 	addr := "127.0.0.1:0"
 	if network == "unix" {
@@ -61,7 +69,7 @@ func taken(t *testing.T, network string, handle func(s containertypes.Streams)) 
 		<-done
 		assert.Check(t, srv.Close())
 	})
-	return c
+	return c, closeAll
 }
 
 const upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -170,6 +178,29 @@ func TestUnreadInputDoesNotCutOutput(t *testing.T) {
 		n, err := io.Copy(io.Discard, r)
 		assert.NilError(t, err)
 		assert.Equal(t, n, int64(64<<10))
+	}
+}
+
+func TestServerEndsAlthoughTheClientDoesNotRead(t *testing.T) {
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	c, end := takenUntil(t, "unix", func(s containertypes.Streams) {
+		close(begun)
+		for {
+			if _, err := s.Stdout.Write(make([]byte, 64<<10)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+upgrade+"\r\n")
+	assert.NilError(t, err)
+	<-begun
+	end()
+	select {
+	case err := <-ended:
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server waits for the client")
 	}
 }
 
