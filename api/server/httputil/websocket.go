@@ -51,7 +51,7 @@ func (s *WebSocket) Streams(bool) (containertypes.Streams, error) {
 		w.conn.left()
 		feed.CloseWithError(err)
 	}()
-	return containertypes.Streams{Stdin: in, Stdout: &messages{gone, conn, kind}, CloseWrite: s.end, Gone: gone}, nil
+	return containertypes.Streams{Stdin: in, Stdout: &messages{gone, w.conn.left, conn, kind}, CloseWrite: s.end, Gone: gone}, nil
 }
 
 // receive hands on the messages of a client until it leaves.
@@ -82,12 +82,14 @@ func (s *WebSocket) end() error { return s.conn.Close(websocket.StatusNormalClos
 // messages sends each write as one message.
 type messages struct {
 	ctx  context.Context
+	left func()
 	conn *websocket.Conn
 	kind websocket.MessageType
 }
 
 func (m *messages) Write(b []byte) (int, error) {
 	if err := m.conn.Write(m.ctx, m.kind, b); err != nil {
+		m.left() // whoever reads may find out later
 		return 0, err
 	}
 	return len(b), nil
