@@ -33,10 +33,9 @@ func TestLogIsWholeAlthoughTheDaemonIsKilled(t *testing.T) {
 	id := create(t, d, harness.M{"StdinOnce": true, "HostConfig": harness.M{
 		"NetworkMode": "none", "LogConfig": exact, "Binds": []string{dir + ":/data"},
 	}}, "tee", "/data/copy", "/dev/stderr")
-	both := client.ContainerAttachOptions{Stdin: true, Stdout: true, Stderr: true}
 
 	// The first half meets the end of the daemon.
-	r := attach(t, d, id, both)
+	r := attach(t, d, id, client.ContainerAttachOptions{Stdin: true, Stdout: true, Stderr: true})
 	var sender sync.WaitGroup
 	sender.Go(func() { _, _ = r.Conn.Write(half) }) // fails in the middle
 	var out, errs bytes.Buffer
@@ -50,7 +49,7 @@ func TestLogIsWholeAlthoughTheDaemonIsKilled(t *testing.T) {
 	d.Start()
 
 	// The second one comes back whole, behind what was still under way of the first.
-	r = attach(t, d, id, both)
+	r = attach(t, d, id, client.ContainerAttachOptions{Stdin: true, Stdout: true})
 	sender.Go(func() {
 		_, err := r.Conn.Write(half)
 		assert.Check(t, err)
@@ -75,7 +74,7 @@ func TestLogIsWholeAlthoughTheDaemonIsKilled(t *testing.T) {
 func TestLogOfATerminalIsWhole(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	random := make([]byte, 1<<20)
+	random := make([]byte, 1<<18)
 	_, err := rand.Read(random)
 	assert.NilError(t, err)
 	text := []byte(base64.StdEncoding.EncodeToString(random))

@@ -49,7 +49,7 @@ func moby(t *testing.T, d *harness.Daemon) *client.Client {
 	return c
 }
 
-// attach attaches to a container. The connection is given up after 30 seconds.
+// attach attaches to a container. The connection is given up after two minutes.
 func attach(t *testing.T, d *harness.Daemon, id string, o client.ContainerAttachOptions) client.HijackedResponse {
 	t.Helper()
 	o.Stream = true
@@ -71,7 +71,7 @@ func execAttach(t *testing.T, d *harness.Daemon, id string, o client.ExecCreateO
 
 func guarded(t *testing.T, r client.HijackedResponse) client.HijackedResponse {
 	t.Helper()
-	assert.NilError(t, r.Conn.SetDeadline(time.Now().Add(30*time.Second)))
+	assert.NilError(t, r.Conn.SetDeadline(time.Now().Add(2*time.Minute)))
 	t.Cleanup(r.Close)
 	return r
 }
