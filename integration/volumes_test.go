@@ -383,6 +383,40 @@ func TestVolumeInUse(t *testing.T) {
 	})
 }
 
+// docker cp sees volumes as the container does, whether or not that runs, also those that have to be mounted.
+func TestCopyFilesOfVolumes(t *testing.T) {
+	d, cli := startWithData(t)
+	host, file := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	assert.NilError(t, os.WriteFile(file, []byte("hello"), 0o600))
+	cli.Run("volume", "create", "-o", "type=none", "-o", "device="+host, "-o", "o=bind", "bound")
+	cli.Run("create", "--network", "none", "--name", "stopped", "-v", "named:/data", "-v", "bound:/bound:ro",
+		"-v", "bound:/writable", "data", "true")
+	cli.Run("cp", file, "stopped:/data/dir/new")
+	cli.Run("cp", file, "stopped:/writable/new")
+	for _, path := range []string{d.File("d/volumes/named/_data/dir/new"), filepath.Join(host, "new")} {
+		b, err := os.ReadFile(path)
+		assert.NilError(t, err)
+		assert.Equal(t, string(b), "hello", path)
+	}
+	assert.Assert(t, cmp.Contains(cli.Try("cp", file, "stopped:/bound/x").Stderr, "mounted volume is marked read-only"))
+	runDetached(t, cli, "running", "-v", "bound:/bound", "--mount", "type=volume,src=named,dst=/deep,volume-subpath=dir",
+		"data", "sleep", "1000")
+	cli.Run("create", "--network", "none", "--name", "deep", "--mount",
+		"type=volume,src=named,dst=/deep,volume-subpath=dir", "data", "true")
+	for _, from := range []string{
+		"stopped:/data/dir/new", "stopped:/bound/new", "running:/bound/new", "running:/deep/new", "deep:/deep/new",
+	} {
+		to := filepath.Join(t.TempDir(), "out")
+		cli.Run("cp", from, to)
+		b, err := os.ReadFile(to)
+		assert.NilError(t, err)
+		assert.Equal(t, string(b), "hello", from)
+	}
+	cli.Run("rm", "-f", "running")
+	cli.Run("rm", "stopped", "deep")
+	cli.Run("volume", "rm", "bound", "named")
+}
+
 func TestDiskUsage(t *testing.T) {
 	d, cli := startWithData(t)
 	cli.Run("run", "--network", "none", "--name", "done", "-v", "five:/v", "busybox", "sh", "-c",
