@@ -72,19 +72,13 @@ func New(o Options) (*Service, error) {
 
 // Create makes a volume that no container uses yet. One that is there already is returned as it is.
 func (s *Service) Create(ctx context.Context, req volumetypes.CreateRequest) (*volumetypes.Volume, error) {
-	v, _, err := s.create(ctx, req, "")
+	v, _, err := s.Acquire(ctx, req, "")
 	return v, err
 }
 
 // Acquire is Create for a container that is being made: from now on it holds the volume, until Release, and an
 // anonymous volume that is made belongs to it.
 func (s *Service) Acquire(
-	ctx context.Context, req volumetypes.CreateRequest, container string,
-) (v *volumetypes.Volume, created bool, err error) {
-	return s.create(ctx, req, container)
-}
-
-func (s *Service) create(
 	ctx context.Context, req volumetypes.CreateRequest, container string,
 ) (_ *volumetypes.Volume, created bool, err error) {
 	rec := &record{
