@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/log"
+	"github.com/containerd/typeurl/v2"
 	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 
 	"github.com/berthd/berth/container"
@@ -98,11 +99,8 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	if err := rt.Preflight(); err != nil {
+	if rt, err = rt.Located(); err != nil {
 		return nil, err
-	}
-	if rt.Shim != config.ShimRuncV2 {
-		return nil, errdefs.NotImplementedf("runtime %s needs the shim %s: shims other than Berth's own are not built into Berth yet", rt.Name, rt.Shim)
 	}
 	if err := makeSources(rec.MountPoints); err != nil {
 		return nil, err
@@ -128,13 +126,15 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err := d.writeBundle(ctx, store, &container.Record{Intent: in}, rootfs, bundle, sources); err != nil {
 		return nil, err
 	}
-	shim, err := d.tasks.Acquire(ctx)
+	req, err := d.createRequest(&in, rt, bundle)
 	if err != nil {
 		return nil, err
 	}
-	in.Task = &container.Task{
-		ShimID: shim.ID(), Bundle: bundle, BootID: d.host.bootID, Runtime: rt,
+	shim, err := d.tasks.AcquireFor(ctx, req)
+	if err != nil {
+		return nil, err
 	}
+	in.Task = &container.Task{ShimID: shim.ID(), Bundle: bundle, BootID: d.host.bootID, Runtime: rt}
 	var t *task.Task
 	stack.Push("end the shim", func(ctx context.Context) error {
 		if t == nil {
@@ -160,10 +160,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	t, err = shim.Create(ctx, task.CreateRequest{
-		ContainerID: c.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin,
-		Log: keptLog(rec.HostConfig.LogConfig.Type, d.logInfo(rec)),
-	})
+	t, err = shim.Create(ctx, req)
 	return t, err
 }
 
@@ -358,7 +355,22 @@ func makeWorkingDir(rootfs, dir string) error {
 }
 
 func taskRuntime(rt runtimes.Runtime) task.Runtime {
+	if rt.Shim != config.ShimRuncV2 {
+		return task.Runtime{Shim: rt.Shim}
+	}
 	return task.Runtime{Binary: rt.Path, Root: rt.Options.Root, SystemdCgroup: rt.Options.SystemdCgroup}
+}
+
+// createRequest is what the shim is asked to create.
+func (d *Daemon) createRequest(in *container.Intent, rt runtimes.Runtime, bundle string) (r task.CreateRequest, err error) {
+	r = task.CreateRequest{
+		ContainerID: in.ID, Bundle: bundle, Runtime: taskRuntime(rt), Terminal: in.Config.Tty, Stdin: in.Config.OpenStdin,
+		Log: keptLog(in.HostConfig.LogConfig.Type, d.logInfo(&container.Record{Intent: *in})),
+	}
+	if o := rt.ShimOptions(); o != nil {
+		r.Runtime.Options, err = typeurl.MarshalAnyToProto(o)
+	}
+	return r, err
 }
 
 // logInfo is what a log driver is told of a container.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	runtimeoptions "github.com/containerd/containerd/api/types/runtimeoptions/v1"
@@ -23,7 +25,7 @@ import (
 type Runtime struct {
 	// Name is what users call it.
 	Name string
-	// Shim is io.containerd.runc.v2 for Berth's own, else the name or the absolute path of another shim.
+	// Shim is io.containerd.runc.v2 for Berth's own, else the name or the path of another shim. See Located.
 	Shim string
 	// Path is the OCI runtime that Berth's shim executes: a binary, by path or by name in $PATH, or a wrapper script.
 	// Empty with other shims.
@@ -93,6 +95,25 @@ func (r Runtime) Preflight() error {
 		}
 	}
 	return nil
+}
+
+// Located is Preflight, and returns r with the path of its shim, if that is not Berth's own. So a container keeps the
+// shim that it was started with, whatever becomes of $PATH.
+func (r Runtime) Located() (Runtime, error) {
+	if r.Shim == config.ShimRuncV2 {
+		return r, r.Preflight()
+	}
+	name := r.Shim
+	if parts := strings.Split(name, "."); len(parts) > 1 && !strings.Contains(name, "/") {
+		name = fmt.Sprintf("containerd-shim-%s-%s", parts[len(parts)-2], parts[len(parts)-1])
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return r, errdefs.InvalidParameterf("failed to resolve runtime path: runtime %q binary not installed %q: %w",
+			r.Shim, filepath.Base(name), fs.ErrNotExist)
+	}
+	r.Shim, err = filepath.Abs(path)
+	return r, err
 }
 
 // Table is the runtimes of one configuration. It never changes. The zero value has no runtimes but the implicit ones.

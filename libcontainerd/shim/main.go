@@ -37,21 +37,17 @@ func Main(ctx context.Context) error {
 	}
 	unix.CloseOnExec(lifelineFD)
 	lifeline := os.NewFile(lifelineFD, "lifeline")
-	if err := become(); err != nil {
+	signals, err := become()
+	if err != nil {
 		return err
 	}
 
 	ctx, sd := shutdown.WithShutdown(ctx)
-	h := newHistory()
-	inner, err := taskservice.NewTaskService(ctx, h, sd)
-	if err != nil {
+	s := &service{ctx: ctx, history: newHistory(), end: sd.Shutdown, procs: map[string]*process{}}
+	if err := s.open(sd); err != nil {
 		return err
 	}
-	s := &service{
-		TTRPCTaskService: inner, ctx: ctx, history: h, end: sd.Shutdown,
-		plumber: newPlumber(runc.Monitor), procs: map[string]*process{},
-	}
-	runc.Monitor = s.plumber
+	go reap(signals) // not before: a Foreign's command is waited for where it is started
 	server, err := ttrpc.NewServer(
 		ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(intercept))
 	if err != nil {
@@ -71,10 +67,37 @@ func Main(ctx context.Context) error {
 	}()
 
 	<-sd.Done()
+	if s.foreign != nil {
+		s.foreign.stop(context.WithoutCancel(ctx))
+	}
 	attach.Close()
 	server.Close()
 	// Clients that read slowly get the rest; one that left, or whose daemon died, is not waited for.
 	s.sending.Wait()
+	return nil
+}
+
+// open makes or finds what runs containers: this process, or a Foreign.
+func (s *service) open(sd shutdown.Service) error {
+	f, err := readForeign()
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		s.TTRPCTaskService, err = taskservice.NewTaskService(s.ctx, s.history, sd)
+		s.plumber = newPlumber(runc.Monitor)
+		runc.Monitor = s.plumber
+		return err
+	}
+	opened := make(chan struct{})
+	defer close(opened)
+	if s.foreign, err = startForeign(s.ctx, f, s.history, func() {
+		<-opened
+		s.bereft()
+	}); err != nil {
+		return err
+	}
+	s.TTRPCTaskService = s.foreign.tasks
 	return nil
 }
 
@@ -93,34 +116,35 @@ func listener(fd uintptr) (*net.UnixListener, error) {
 	return ul, nil
 }
 
-// become makes this process a shim.
-func become() error {
+// reap reaps children until the process ends.
+func reap(signals <-chan os.Signal) {
+	for sig := range signals {
+		if sig != unix.SIGCHLD {
+			continue
+		}
+		if err := reaper.Reap(); err != nil {
+			log.L.WithError(err).Error("reap")
+		}
+	}
+}
+
+// become makes this process a shim. It returns the signals that it gets, for reap.
+func become() (<-chan os.Signal, error) {
 	// As small as containerd's shim: two threads of Go code at most, and little garbage.
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(40)
 	// Processes of the container whose parent is gone are ours to reap.
 	if err := reaper.SetSubreaper(1); err != nil {
-		return fmt.Errorf("become the reaper of the container's processes: %w", err)
+		return nil, fmt.Errorf("become the reaper of the container's processes: %w", err)
 	}
 	// Caught, not ignored: what is ignored stays so in the container. A shim ends by its API or by SIGKILL.
 	signals := make(chan os.Signal, 32)
 	signal.Notify(signals, unix.SIGCHLD, unix.SIGPIPE, unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
-	// Ends with the process.
-	go func() {
-		for sig := range signals {
-			if sig != unix.SIGCHLD {
-				continue
-			}
-			if err := reaper.Reap(); err != nil {
-				log.L.WithError(err).Error("reap")
-			}
-		}
-	}()
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(oomScore)), 0); err != nil {
 		log.L.WithError(err).Debug("set the OOM score")
 	}
 	if err := os.WriteFile(VersionFile, []byte(strconv.Itoa(Version)), 0o600); err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile(PidFile, []byte(strconv.Itoa(os.Getpid())), 0o600)
+	return signals, os.WriteFile(PidFile, []byte(strconv.Itoa(os.Getpid())), 0o600)
 }

@@ -36,7 +36,7 @@ func pidFile(bundle, exec string) string {
 
 // expect says that a command is about to come for p, until forget is called.
 func (pl *plumber) expect(file string, p *process) (forget func()) {
-	if p.out.terminal {
+	if p.out.terminal || p.fifos != "" {
 		return func() {}
 	}
 	pl.mu.Lock()

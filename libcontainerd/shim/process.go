@@ -4,19 +4,25 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"sync"
 	"time"
 
 	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/daemon/logger"
 )
 
 // process is what the shim has of the main process or an exec: its standard streams, all pipes. Without a terminal they
-// are the process's own (see plumber). With one, the task service copies between them and the console.
+// are the process's own (see plumber). With one, the task service copies between them and the console. A Foreign copies
+// in any case, and the pipes have names, by which it opens them.
 type process struct {
+	fifos   string // what the names begin with; empty: they have none
+	closeIO func() // tells a Foreign that the input has ended
+
 	out         *output
 	takesInput  bool
 	notStarted  chan struct{} // closed when the start failed
@@ -27,23 +33,48 @@ type process struct {
 	sinks       [3]*os.File
 }
 
-func newProcess(terminal, stdin bool) (_ *process, err error) {
-	p := &process{out: newOutput(terminal), takesInput: stdin, notStarted: make(chan struct{})}
+// newProcess makes the pipes of a process, with names that begin with fifos unless that is empty.
+func newProcess(fifos string, terminal, stdin bool) (_ *process, err error) {
+	p := &process{fifos: fifos, out: newOutput(terminal), takesInput: stdin, notStarted: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			p.discard()
 		}
 	}()
 	if stdin || terminal {
-		if p.stdinPeer, p.stdin, err = os.Pipe(); err != nil {
+		if p.stdinPeer, p.stdin, err = p.pipe(fifoStdin); err != nil {
 			return nil, err
 		}
 	}
-	if p.sources[stdout], p.sinks[stdout], err = os.Pipe(); err != nil || terminal {
+	if p.sources[stdout], p.sinks[stdout], err = p.pipe(fifoStdout); err != nil || terminal {
 		return p, err
 	}
-	p.sources[stderr], p.sinks[stderr], err = os.Pipe()
+	p.sources[stderr], p.sinks[stderr], err = p.pipe(fifoStderr)
 	return p, err
+}
+
+// What the names of pipes end with.
+const (
+	fifoStdin  = "-stdin"
+	fifoStdout = "-stdout"
+	fifoStderr = "-stderr"
+)
+
+func (p *process) pipe(name string) (r, w *os.File, err error) {
+	if p.fifos == "" {
+		return os.Pipe()
+	}
+	path := p.fifos + name
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, nil, &fs.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	if r, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
+		return nil, nil, err
+	}
+	if w, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0); err != nil {
+		r.Close()
+	}
+	return r, w, err
 }
 
 // connect gives the runtime's command the streams that the process inherits from it.
@@ -55,18 +86,27 @@ func (p *process) connect(cmd *exec.Cmd) {
 }
 
 // names are the paths of FIFOs that the task service gets: none, but for a terminal the names that /proc has for the
-// pipes, so that nothing lies about in the file system.
-func (p *process) names() (in, out string) {
-	if !p.out.terminal {
-		return "", ""
+// pipes, so that nothing lies about in the file system. A Foreign gets those that it can open.
+func (p *process) names() (in, out, err string) {
+	switch {
+	case p.fifos != "":
+		if p.stdin != nil {
+			in = p.fifos + fifoStdin
+		}
+		if !p.out.terminal {
+			err = p.fifos + fifoStderr
+		}
+		return in, p.fifos + fifoStdout, err
+	case p.out.terminal:
+		return fmt.Sprintf("/proc/self/fd/%d", p.stdinPeer.Fd()), fmt.Sprintf("/proc/self/fd/%d", p.sinks[stdout].Fd()), ""
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", p.stdinPeer.Fd()), fmt.Sprintf("/proc/self/fd/%d", p.sinks[stdout].Fd())
+	return "", "", ""
 }
 
 // drain takes what the process writes, until the end of all its streams: first into the log, if there is one, then to
 // those who are attached.
 func (p *process) drain(ctx context.Context, w logger.Writer) {
-	if !p.out.terminal && p.stdinPeer != nil {
+	if !p.out.terminal && p.stdinPeer != nil && p.fifos == "" {
 		p.stdinPeer.Close() // or the process's end of its input would never be noticed
 	}
 	var wg sync.WaitGroup
@@ -135,6 +175,9 @@ func (p *process) closeStdin() {
 		p.stdinFrames.Lock()
 		defer p.stdinFrames.Unlock()
 		p.stdin.Close()
+		if p.closeIO != nil {
+			p.closeIO()
+		}
 	}
 }
 
@@ -151,6 +194,11 @@ func (p *process) release() {
 	if p.stdin != nil {
 		p.stdin.Close()
 		p.stdinPeer.Close()
+	}
+	if p.fifos != "" {
+		for _, name := range []string{fifoStdin, fifoStdout, fifoStderr} {
+			_ = os.Remove(p.fifos + name) // whatever stays goes with the bundle
+		}
 	}
 	p.out.end()
 }

@@ -2,7 +2,12 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +41,8 @@ type service struct {
 	history *history
 	sending sync.WaitGroup // one for each client that is attached
 	end     func()         // ends the shim
-	plumber *plumber
+	plumber *plumber       // nil with a foreign one
+	foreign *foreign       // that does the rest; nil: this process does
 
 	mu     sync.Mutex
 	busy   bool // a Create has come, and has not failed
@@ -57,7 +63,12 @@ func intercept(
 	default:
 		ctx = context.WithoutCancel(ctx)
 	}
-	return method(ctx, u)
+	resp, err := method(ctx, u)
+	if errors.Is(err, ttrpc.ErrClosed) {
+		// The Foreign has died. Who asks is to see that the shim has, and not that it has failed.
+		select {}
+	}
+	return resp, err
 }
 
 // orphaned is called when the lifeline closes.
@@ -89,6 +100,56 @@ func (s *service) process(exec string) (*process, error) {
 	return nil, fmt.Errorf("exec %s does not exist: %w", exec, errdefs.ErrNotFound)
 }
 
+// newProcess makes what the shim has of a process.
+func (s *service) newProcess(container, exec string, terminal, stdin bool) (*process, error) {
+	if s.foreign == nil {
+		return newProcess("", terminal, stdin)
+	}
+	p, err := newProcess(filepath.Join(s.foreign.Bundle, "io-"+exec), terminal, stdin)
+	if err != nil {
+		return nil, err
+	}
+	p.closeIO = func() {
+		if _, err := s.CloseIO(s.ctx, &taskapi.CloseIORequest{ID: container, ExecID: exec, Stdin: true}); err != nil {
+			log.G(s.ctx).WithError(err).Warn("the end of the input cannot be passed on")
+		}
+	}
+	return p, nil
+}
+
+// Connect implements the task service. Before there is a container it says that the shim is ready for one.
+func (s *service) Connect(ctx context.Context, r *taskapi.ConnectRequest) (*taskapi.ConnectResponse, error) {
+	if _, err := s.process(""); err != nil {
+		return &taskapi.ConnectResponse{ShimPid: uint32(os.Getpid())}, nil
+	}
+	return s.TTRPCTaskService.Connect(ctx, r)
+}
+
+// Shutdown implements the task service.
+func (s *service) Shutdown(ctx context.Context, r *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
+	if s.foreign == nil {
+		return s.TTRPCTaskService.Shutdown(ctx, r)
+	}
+	s.foreign.stop(ctx)
+	s.end()
+	return &emptypb.Empty{}, nil
+}
+
+// bereft ends the shim when the Foreign has died, after what it left in the pipes.
+func (s *service) bereft() {
+	log.G(s.ctx).Errorf("the shim %s has died", s.foreign.Binary)
+	s.mu.Lock()
+	procs := slices.Collect(maps.Values(s.procs))
+	s.mu.Unlock()
+	for _, p := range procs {
+		p.out.unlimit()
+		p.await(drainWait)
+		p.hangUp()
+		p.release()
+	}
+	s.end()
+}
+
 // Create implements the task service.
 func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *taskapi.CreateTaskResponse, err error) {
 	s.mu.Lock()
@@ -110,13 +171,12 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	p, err := newProcess(r.Terminal, r.Stdin == StdinPipe)
+	p, err := s.newProcess(r.ID, "", r.Terminal, r.Stdin == StdinPipe)
 	if err != nil {
 		closeLog(ctx, w)
 		return nil, err
 	}
-	r.Stdin, r.Stdout = p.names()
-	r.Stderr = ""
+	r.Stdin, r.Stdout, r.Stderr = p.names()
 	defer s.plumber.expect(pidFile(r.Bundle, ""), p)()
 	resp, err := s.TTRPCTaskService.Create(ctx, r)
 	if err != nil {
@@ -133,12 +193,11 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 
 // Exec implements the task service.
 func (s *service) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
-	p, err := newProcess(r.Terminal, r.Stdin == StdinPipe)
+	p, err := s.newProcess(r.ID, r.ExecID, r.Terminal, r.Stdin == StdinPipe)
 	if err != nil {
 		return nil, err
 	}
-	r.Stdin, r.Stdout = p.names()
-	r.Stderr = ""
+	r.Stdin, r.Stdout, r.Stderr = p.names()
 	resp, err := s.TTRPCTaskService.Exec(ctx, r)
 	if err != nil {
 		p.discard()

@@ -168,7 +168,7 @@ func (b *bench) bundle(change func(*specs.Spec), args ...string) CreateRequest {
 // create creates a container and sees to its end.
 func (b *bench) create(r CreateRequest) *Task {
 	b.t.Helper()
-	sh, err := b.svc.Acquire(b.ctx)
+	sh, err := b.svc.AcquireFor(b.ctx, r)
 	assert.NilError(b.t, err)
 	task, err := sh.Create(b.ctx, r)
 	if err != nil {

@@ -80,6 +80,11 @@ func (s *Service) Reap(ctx context.Context, shimID string, r ReapRequest) error 
 	if err := killShim(ctx, dir); err != nil {
 		return fmt.Errorf("kill shim %s: %w", shimID, err)
 	}
+	if r.Runtime.Shim != "" {
+		if err := shim.KillForeign(ctx, r.Bundle); err != nil {
+			return fmt.Errorf("kill the shim %s of container %s: %w", r.Runtime.Shim, r.ContainerID, err)
+		}
+	}
 	if r.ContainerID != "" {
 		cgErr := killCgroup(ctx, r.Bundle)
 		if err := deleteContainer(ctx, &r); err != nil {
@@ -148,6 +153,9 @@ func killShim(ctx context.Context, dir string) error {
 
 // deleteContainer has the runtime kill and forget a container. It is no error if the runtime does not know it.
 func deleteContainer(ctx context.Context, r *ReapRequest) error {
+	if r.Runtime.Shim != "" {
+		return deleteForeign(ctx, r)
+	}
 	root := filepath.Join(r.Runtime.Root, shim.Namespace)
 	args := []string{"--root", root}
 	if r.Runtime.SystemdCgroup {
@@ -168,6 +176,14 @@ func deleteContainer(ctx context.Context, r *ReapRequest) error {
 		return nil
 	}
 	return fmt.Errorf("%s delete: %w: %s", bin, err, bytes.TrimSpace(out.Bytes()))
+}
+
+// deleteForeign has a shim of another kind forget a container. Without the bundle it has forgotten it.
+func deleteForeign(ctx context.Context, r *ReapRequest) error {
+	if _, err := os.Stat(r.Bundle); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return shim.DeleteForeign(ctx, shim.Foreign{Binary: r.Runtime.Shim, Container: r.ContainerID, Bundle: r.Bundle})
 }
 
 // killCgroup kills all processes in the container's cgroup and waits for their end: the runtime does not know all of

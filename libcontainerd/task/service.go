@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/containerd/log"
+
+	"github.com/berthd/berth/libcontainerd/shim"
 )
 
 // Options are what a Service needs to know.
@@ -77,7 +79,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 func (s *Service) keep(ctx context.Context) {
 	defer close(s.kept)
 	for {
-		sh, err := s.start(ctx)
+		sh, err := s.start(ctx, nil, nil)
 		if err != nil {
 			if ctx.Err() == nil {
 				log.G(ctx).WithError(err).Error("no shim can be kept waiting")
@@ -138,9 +140,20 @@ func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
 			}
 			return sh, nil
 		default:
-			return s.start(ctx)
+			return s.start(ctx, nil, nil)
 		}
 	}
+}
+
+// AcquireFor is Acquire for the one container that r describes. If its runtime is a shim of another kind, that is
+// started, and an own shim, which holds the container's streams, stands before it. The bundle has to be there.
+func (s *Service) AcquireFor(ctx context.Context, r CreateRequest) (*Shim, error) {
+	if r.Runtime.Shim == "" {
+		return s.Acquire(ctx)
+	}
+	return s.start(ctx, &shim.Foreign{
+		Binary: r.Runtime.Shim, Container: r.ContainerID, Bundle: r.Bundle, Options: r.Runtime.Options, Debug: s.opts.Debug,
+	}, &ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime})
 }
 
 // Shims returns the ids of the shims that an earlier daemon has left, alive or dead. Those that no record names are to

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/ids"
@@ -36,10 +37,10 @@ type Shim struct {
 	tried    *ReapRequest  // what Create was asked to create
 }
 
-// start starts a shim and waits until it answers.
-func (s *Service) start(ctx context.Context) (_ *Shim, err error) {
+// start starts a shim and waits until it answers. With a foreign one it is a holder for that.
+func (s *Service) start(ctx context.Context, f *shim.Foreign, tried *ReapRequest) (_ *Shim, err error) {
 	id := ids.Short(ids.New())
-	sh := &Shim{svc: s, id: id, dir: filepath.Join(s.opts.Root, id), ended: make(chan struct{})}
+	sh := &Shim{svc: s, id: id, dir: filepath.Join(s.opts.Root, id), ended: make(chan struct{}), tried: tried}
 	s.mu.Lock()
 	s.own[id] = true
 	s.mu.Unlock()
@@ -47,10 +48,24 @@ func (s *Service) start(ctx context.Context) (_ *Shim, err error) {
 		if err != nil {
 			err = fmt.Errorf("start a shim (%s): %w", s.opts.ShimPath, err)
 			sh.abandon(ctx)
+			if tried == nil {
+				return
+			}
+			if rerr := s.Reap(context.WithoutCancel(ctx), id, *tried); rerr != nil {
+				log.G(ctx).WithError(rerr).Warnf("what the shim %s has begun is left behind", tried.Runtime.Shim)
+			}
 		}
 	}()
 	if err := os.Mkdir(sh.dir, 0o700); err != nil {
 		return nil, err
+	}
+	if f != nil {
+		if err := writeJSON(filepath.Join(sh.dir, containerFile), tried); err != nil {
+			return nil, err
+		}
+		if err := writeJSON(filepath.Join(sh.dir, shim.ForeignFile), f); err != nil {
+			return nil, err
+		}
 	}
 	if sh.conn, err = s.conn(id); err != nil {
 		return nil, err
@@ -159,11 +174,16 @@ func (sh *Shim) Release(ctx context.Context) error {
 	return sh.end(ctx)
 }
 
-// Runtime is the OCI runtime of a container and how it is called.
+// Runtime is the OCI runtime of a container and how it is called, or a shim of another kind.
 type Runtime struct {
 	Binary        string // name or path; empty means runc
 	Root          string // where it keeps its state; empty means the directory "runtime" beside Options.Root
 	SystemdCgroup bool
+	// Shim is the absolute path of a shim that speaks containerd's shim protocol; empty means berth-shim. With another
+	// one the fields above have no meaning.
+	Shim string `json:",omitempty"`
+	// Options is what the shim gets with a create; nil means that it is made of the fields above.
+	Options *anypb.Any `json:",omitempty"`
 }
 
 // Log says which log driver writes the container's output; the drivers "" and "none" keep nothing.
@@ -218,11 +238,14 @@ func (r *CreateRequest) toAPI() (*taskapi.CreateTaskRequest, error) {
 	if !filepath.IsAbs(r.Bundle) {
 		return nil, errdefs.Systemf("the bundle's path %q is not absolute", r.Bundle)
 	}
-	opts, err := typeurl.MarshalAnyToProto(&options.Options{
-		BinaryName: r.Runtime.Binary, Root: r.Runtime.Root, SystemdCgroup: r.Runtime.SystemdCgroup,
-	})
-	if err != nil {
-		return nil, err
+	opts := r.Runtime.Options
+	if opts == nil && r.Runtime.Shim == "" {
+		var err error
+		if opts, err = typeurl.MarshalAnyToProto(&options.Options{
+			BinaryName: r.Runtime.Binary, Root: r.Runtime.Root, SystemdCgroup: r.Runtime.SystemdCgroup,
+		}); err != nil {
+			return nil, err
+		}
 	}
 	req := &taskapi.CreateTaskRequest{ID: r.ContainerID, Bundle: r.Bundle, Terminal: r.Terminal, Options: opts}
 	if r.Stdin {
