@@ -23,12 +23,14 @@ import (
 type Daemon struct {
 	*API
 	Sandbox *Sandbox
-	t       testing.TB
-	args    []string
-	env     []string
-	config  M
-	bare    bool
-	process *process // nil before the first Start
+	// Containerd is the one that it uses; nil: its own storage.
+	Containerd *Containerd
+	t          testing.TB
+	args       []string
+	env        []string
+	config     M
+	bare       bool
+	process    *process // nil before the first Start
 
 	hostsInFile bool
 }
@@ -238,6 +240,9 @@ func (d *Daemon) cleanup() {
 	}
 	if code := d.Stop(); code != 0 {
 		d.t.Errorf("the daemon ended with %d", code)
+	}
+	if d.Containerd != nil {
+		d.Containerd.End(syscall.SIGTERM)
 	}
 	d.checkNothingLeft()
 	for _, bad := range []string{"DATA RACE", "panic: ", "fatal error: "} {
