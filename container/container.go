@@ -130,7 +130,7 @@ func (c *Container) Observe(run uint64, fn func(*Observed), events ...Event) (*R
 	return rec, ok
 }
 
-// Note is Observe of what is not worth writing down: execs and health.
+// Note is Observe of what is not worth writing down: execs, and results of probes that change no status.
 func (c *Container) Note(run uint64, fn func(*Observed), events ...Event) (*Record, bool) {
 	return c.reg.observe(c, run, fn, events...)
 }

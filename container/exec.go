@@ -37,6 +37,7 @@ type ExecConfig struct {
 	OpenStderr  bool
 	DetachKeys  []byte // never nil
 	Created     time.Time
+	Probe       bool `json:",omitempty"` // of a health check
 }
 
 // ExecState is how far an exec is.

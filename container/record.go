@@ -104,8 +104,8 @@ type MountPoint struct {
 // Observed is what was seen. It changes only by Container.Observe, which shows it at once and writes it afterwards.
 type Observed struct {
 	State   State
-	Health  *Health  `json:"-"`
-	ExecIDs []string `json:"-"` // not ended, sorted
+	Health  *Health  `json:",omitempty"` // written when its status changes
+	ExecIDs []string `json:"-"`          // not ended, sorted
 }
 
 // cloneIntent returns an intent whose maps and pointees may be replaced. What stays shared is replaced, never written.

@@ -30,6 +30,7 @@ type State struct {
 	RemovalInProgress bool
 	Dead              bool
 	OOMKilled         bool
+	LastOOM           time.Time // of the last kill that was told
 	Pid               int
 	ExitCode          int
 	Error             string

@@ -74,9 +74,6 @@ func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest, d
 	if err := mergeImage(req.Config, img); err != nil {
 		return nil, nil, err
 	}
-	if probes(req.Config.Healthcheck) {
-		warnings = append(warnings, "the health check of the image is not run: health checks are not built into Berth yet")
-	}
 	in, err := d.newIntent(id, req, img)
 	if err != nil {
 		return nil, nil, err

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -72,12 +74,24 @@ func engineID(path string) (string, error) {
 	return id, files.Write(path, []byte(id), 0o600, files.Durable)
 }
 
+// initProgram finds the init process on the host; empty: there is none. The names are those of Debian's docker.io and
+// tini. Both are linked statically, or they would not run in an image.
+func initProgram(configured string) string {
+	for _, name := range []string{cmp.Or(configured, "docker-init"), cmp.Or(configured, "tini-static")} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
 // ociHost is what specs depend on, under a configuration.
 func (d *Daemon) ociHost(cfg *config.Config) (oci.Host, error) {
 	h := d.host.oci
 	h.SystemdCgroup, h.CgroupParent = cfg.CgroupDriver() == "systemd", cfg.CgroupParent
 	h.NoNewPrivileges, h.Ulimits = cfg.NoNewPrivileges, cfg.DefaultUlimits
 	h.SeccompProfile = cfg.SeccompProfile
+	h.Init, h.InitPath = cfg.Init, initProgram(cfg.InitPath)
 	if filepath.IsAbs(cfg.SeccompProfile) {
 		b, err := os.ReadFile(cfg.SeccompProfile)
 		if err != nil {

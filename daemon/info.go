@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -91,7 +92,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		HTTPProxy: proxies.HTTP, HTTPSProxy: proxies.HTTPS, NoProxy: proxies.No,
 		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
 		ServerVersion: d.host.version, Runtimes: d.infoRuntimes(store), DefaultRuntime: store.DefaultRuntime,
-		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: "",
+		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: cmp.Or(store.InitPath, "docker-init"),
 		ContainerdCommit: system.Commit{ID: "N/A"}, RuncCommit: system.Commit{ID: "N/A"}, InitCommit: system.Commit{ID: "N/A"},
 		SecurityOptions: d.securityOptions(store), CDISpecDirs: &[]string{},
 		Containerd: &system.Containerd{Address: store.Containerd, Namespaces: system.Namespaces{Containers: "berth"}},

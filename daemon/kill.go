@@ -38,8 +38,12 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 		case err != nil:
 			return err
 		case rec.State.Restarting: // no process: the pending restart is given up
-			_, err := c.Update(func(in *container.Intent) error { in.Desired = container.Stopped; return nil })
-			return err
+			if _, err := c.Update(func(in *container.Intent) error { in.Desired = container.Stopped; return nil }); err != nil {
+				return err
+			}
+			if rec, err = awaitNoRestart(ctx, c); err != nil || !rec.State.Running {
+				return err
+			}
 		case !rec.State.Running:
 			return errdefs.Conflictf("cannot kill container: %s: container %s is not running", name, rec.ID)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/containerd/log"
@@ -22,13 +23,33 @@ const silence = 500 * time.Millisecond
 func (d *Daemon) monitor(c *container.Container, l *liveRun) {
 	ctx := d.work.ctx
 	defer l.process.Close()
+	runCtx, over := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { watchMemory(runCtx, c, l) })
+	watching.Go(func() { d.watchHealth(runCtx, c, l) })
 	exit, err := d.awaitExit(ctx, c, l)
+	over()
+	watching.Wait()
 	if ctx.Err() != nil {
 		return
 	}
 	d.runs.end(c.ID, l.number)
 	d.exited(c, l.number, exit, err)
 	d.follow(ctx, c, l.number)
+}
+
+// watchMemory shows, while a run lasts, that the kernel killed one of its processes because memory ran out. The shim tells
+// what came before too: what was shown by an earlier daemon is known by its time.
+func watchMemory(ctx context.Context, c *container.Container, l *liveRun) {
+	err := l.task.Events(ctx, func(ev task.Event) {
+		if ev.Kind == task.EventOOM && ev.Time.After(c.Snapshot().State.LastOOM) {
+			c.Observe(l.number, func(o *container.Observed) { o.State.OOMKilled, o.State.LastOOM = true, ev.Time },
+				container.Event{Action: "oom"})
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		log.G(ctx).WithError(err).Warnf("whether container %s runs out of memory is only seen when it ends", c.ID)
+	}
 }
 
 // awaitExit waits for the shim to tell the exit code of a run. When the shim has died, the run is ended and the error
@@ -90,12 +111,20 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 	again, delay := decide(rec, int(exit.Code), at)
 	again = again && !d.work.ending()
 	attrs := map[string]string{"exitCode": strconv.Itoa(int(exit.Code))}
+	told := []container.Event{{Action: "die", Attributes: attrs}}
+	oom := exit.OOM && rec.State.LastOOM.IsZero()
+	if oom {
+		told = append([]container.Event{{Action: "oom"}}, told...)
+	}
 	if !rec.State.StartedAt.IsZero() {
 		attrs["execDuration"] = strconv.Itoa(int(at.Sub(rec.State.StartedAt).Seconds()))
 	}
 	d.execs.Abandon(c.ID, run)
 	c.Observe(run, func(o *container.Observed) {
 		s := &o.State
+		if oom {
+			s.OOMKilled, s.LastOOM = true, at
+		}
 		s.Running, s.Restarting, s.Paused, s.Pid = again, again, false, 0
 		s.ExitCode, s.LastExit, s.FinishedAt = int(exit.Code), int(exit.Code), at
 		s.Ended = run
@@ -105,7 +134,11 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 		}
 		o.Health = unwell(o.Health)
 		o.ExecIDs = nil
-	}, container.Event{Action: "die", Attributes: attrs})
+	}, told...)
+	if again && c.Snapshot().Desired != container.Running { // since we looked
+		notRestarting(c, run)
+		again = false
+	}
 	if again {
 		if _, err := c.Update(func(in *container.Intent) error {
 			in.RestartAt, in.RestartDelay = time.Now().Add(delay), delay
@@ -114,16 +147,6 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 			log.L.WithError(err).Errorf("when the restart of container %s is due cannot be recorded", c.ID)
 		}
 	}
-}
-
-// unwell is what becomes of health when nobody probes any more.
-func unwell(h *container.Health) *container.Health {
-	if h == nil {
-		return nil
-	}
-	n := *h
-	n.Status = "unhealthy"
-	return &n
 }
 
 // follow does what has to be done after a run: it gives back what the run had, then starts the container again, or

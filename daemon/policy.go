@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/containerd/log"
@@ -67,12 +68,20 @@ func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run u
 			notRestarting(c, run)
 			return nil
 		}
-		return d.start(ctx, c, d.config.Load(), startByPolicy)
+		err := d.start(ctx, c, d.config.Load(), startByPolicy)
+		if errors.Is(err, errGivenUp) {
+			notRestarting(c, run)
+			return nil
+		}
+		return err
 	})
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && c.Snapshot().Desired != container.Gone {
 		log.G(ctx).WithError(err).Errorf("the restart of container %s failed", c.ID)
 	}
 }
+
+// errGivenUp ends a start by the policy of a container that is not wanted to run any more.
+var errGivenUp = errors.New("the container was stopped before its restart")
 
 // notRestarting shows that a restart that was pending does not come.
 func notRestarting(c *container.Container, run uint64) {

@@ -101,15 +101,16 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 	return d.containers.Remove(c, container.Event{Action: "destroy"})
 }
 
-// slay kills the main process and waits until its end is seen.
+// slay kills the main process and waits until its end is seen; the caller holds the operation slot.
 func (d *Daemon) slay(ctx context.Context, c *container.Container, rec *container.Record) error {
-	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
-	if !rec.State.Restarting {
-		if err := d.signal(ctx, c, rec, 9); err != nil {
-			return err
-		}
+	if rec.State.Restarting {
+		notRestarting(c, rec.Run)
+		return nil
 	}
-	_, err := c.Await(ctx, over)
+	if err := d.signal(ctx, c, rec, 9); err != nil {
+		return err
+	}
+	_, err := c.Await(ctx, func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running })
 	return err
 }
 

@@ -22,7 +22,7 @@ func (d *Daemon) ContainerRestart(ctx context.Context, name string, o containert
 		}
 		defer release()
 		if c.Snapshot().State.Running {
-			if err := d.stop(opCtx, c, o); err != nil {
+			if err := d.stop(opCtx, c, o, true); err != nil {
 				return err
 			}
 		}

@@ -150,6 +150,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 				Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(),
 				FinishedAt: o.State.FinishedAt, Ended: o.State.Ended, LastExit: o.State.LastExit,
 			}
+			o.Health = newHealth(rec.Config, o.Health)
 		}, container.Event{Action: "start"})
 	}
 	if paused := status == task.Paused; status != "" && paused != rec.State.Paused {
@@ -190,6 +191,8 @@ func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *live
 			continue
 		}
 		switch {
+		case x.Probe:
+			d.work.Go(func() { d.endProbe(c, l, x) })
 		case x.State.Running:
 			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
 			d.work.Go(func() { d.followExec(c, x, l.task.Execed(x.ID)) })

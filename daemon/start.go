@@ -87,6 +87,9 @@ func (d *Daemon) start(ctx context.Context, c *container.Container, store *confi
 	}
 	err = stack.Run(ctx, err)
 	d.runs.fail(c.ID)
+	if errors.Is(err, errGivenUp) {
+		return err
+	}
 	d.startFailed(ctx, c, err)
 	return startError(err)
 }
@@ -146,6 +149,9 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 		if now.Desired == container.Gone {
 			return errdefs.Conflictf("container is marked for removal and cannot be started")
 		}
+		if cause == startByPolicy && now.Desired != container.Running {
+			return errGivenUp
+		}
 		name := now.Name
 		*now = in
 		now.Name = name
@@ -153,7 +159,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 		now.Desired, now.StoppedByHand, now.RestartAt = container.Running, false, time.Time{}
 		now.RestartCount++
 		if cause == startByHand {
-			now.RestartCount = 0
+			now.RestartCount, now.RestartDelay = 0, 0
 		}
 		return nil
 	})
@@ -191,6 +197,7 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 		o.State = container.State{
 			Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(), FinishedAt: finished, Ended: ended, LastExit: last,
 		}
+		o.Health = newHealth(rec.Config, o.Health)
 	}, container.Event{Action: "start"})
 	d.work.Go(func() { d.monitor(c, l) })
 	d.feedLog(c)

@@ -31,15 +31,16 @@ func (d *Daemon) ContainerStop(ctx context.Context, name string, o containertype
 	if !c.Snapshot().State.Running {
 		return errdefs.NotModified(fmt.Errorf("container %s is stopped already", name))
 	}
-	if err := d.run(ctx, func(ctx context.Context) error { return d.stop(ctx, c, o) }); err != nil {
+	if err := d.run(ctx, func(ctx context.Context) error { return d.stop(ctx, c, o, false) }); err != nil {
 		return errdefs.Systemf("cannot stop container: %s: %w", name, err)
 	}
 	return nil
 }
 
 // stop records that the container is wanted stopped, so that its restart policy declines, and ends its process. It does
-// not take the operation slot: whatever else goes on, a container can be stopped.
-func (d *Daemon) stop(ctx context.Context, c *container.Container, o containertypes.StopOptions) error {
+// not take the operation slot: whatever else goes on, a container can be stopped. held says that the caller has it, so
+// that nobody else gives up a restart that is pending.
+func (d *Daemon) stop(ctx context.Context, c *container.Container, o containertypes.StopOptions, held bool) error {
 	sig, err := stopSignal(c.Snapshot(), o.Signal)
 	if err != nil {
 		return err
@@ -50,6 +51,10 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	})
 	if err != nil {
 		return err
+	}
+	if held {
+		notRestarting(c, rec.Run)
+		rec = c.Snapshot()
 	}
 	if rec.State.Running {
 		if err := d.terminate(ctx, c, rec, sig, d.stopTimeout(rec, o.Timeout)); err != nil {
@@ -83,13 +88,13 @@ func (d *Daemon) stopTimeout(rec *container.Record, asked *int) time.Duration {
 }
 
 // terminate signals the process of rec's run and waits for its end; after the time-out it is killed. A restart that is
-// pending is given up.
+// pending is given up by who waits for it.
 func (d *Daemon) terminate(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal, timeout time.Duration) error {
-	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
-	if rec.State.Restarting {
-		_, err := c.Await(ctx, over) // the monitor sees the intent
+	rec, err := awaitNoRestart(ctx, c)
+	if err != nil || !rec.State.Running {
 		return err
 	}
+	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
 	if err := d.signal(ctx, c, rec, sig); err != nil {
 		log.G(ctx).WithError(err).Warnf("signal %d could not be sent to container %s", sig, c.ID)
 		timeout = min(timeout, directKillWait)
@@ -111,6 +116,12 @@ func (d *Daemon) terminate(ctx context.Context, c *container.Container, rec *con
 		}
 	}
 	return nil
+}
+
+// awaitNoRestart waits until a restart that is pending is given up, because it is not wanted any more. If it had begun
+// already, the container runs then.
+func awaitNoRestart(ctx context.Context, c *container.Container) (*container.Record, error) {
+	return c.Await(ctx, func(now *container.Record) bool { return now.Removed || !now.State.Restarting })
 }
 
 // awaitFor is Container.Await for a while; below zero: for ever.

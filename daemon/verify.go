@@ -273,8 +273,6 @@ func notBuilt(req containertypes.CreateRequest) error {
 		what  string
 	}{
 		{len(hc.Links) > 0, "links are"},
-		{hc.Init != nil && *hc.Init, "an init process is"},
-		{probes(req.Config.Healthcheck), "health checks are"},
 		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "published ports are"},
 	} {
 		if f.asked {

@@ -80,7 +80,7 @@ func TestNotBuilt(t *testing.T) {
 	for _, request := range []string{
 		"POST /images/create?fromImage=busybox&tag=latest", "POST /build", "POST /images/busybox/push",
 		"POST /volumes/create",
-		"POST /networks/create", "POST /commit?container=x", "GET /containers/x/stats",
+		"POST /networks/create", "POST /commit?container=x",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		resp := d.HTTP(method, path, nil)

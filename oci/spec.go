@@ -83,7 +83,8 @@ func mainProcess(in Input, so SecurityOptions) (*specs.Process, error) {
 	args := append([]string{rec.Path}, rec.Args...)
 	if withInit(in) {
 		if in.Host.InitPath == "" {
-			return nil, errdefs.Systemf("an init process is asked for, but no init program is configured: set init-path")
+			return nil, errdefs.Systemf("an init process is asked for, but there is none on this machine: " +
+				"install docker-init (Debian's package tini has it as tini-static), or set init-path")
 		}
 		args = append([]string{initInside, "--"}, args...)
 	}
