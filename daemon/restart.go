@@ -14,6 +14,12 @@ func (d *Daemon) ContainerRestart(ctx context.Context, name string, o containert
 	if err != nil {
 		return err
 	}
+	if rec := c.Snapshot(); !rec.State.Running {
+		err = canStart(rec)
+	}
+	if err != nil {
+		return errdefs.Systemf("Cannot restart container %s: %w", name, err)
+	}
 	err = d.run(ctx, func(ctx context.Context) error {
 		// Held from before the stop, so that nothing comes in between, the removal of an AutoRemove container included.
 		opCtx, release, err := c.Acquire(ctx, ctx)

@@ -57,7 +57,7 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 		rec = c.Snapshot()
 	}
 	if rec.State.Running {
-		if err := d.terminate(ctx, c, rec, sig, d.stopTimeout(rec, o.Timeout)); err != nil {
+		if err := d.terminate(ctx, c, sig, d.stopTimeout(rec, o.Timeout)); err != nil {
 			return err
 		}
 	}
@@ -87,9 +87,9 @@ func (d *Daemon) stopTimeout(rec *container.Record, asked *int) time.Duration {
 	return time.Duration(secs) * time.Second
 }
 
-// terminate signals the process of rec's run and waits for its end; after the time-out it is killed. A restart that is
+// terminate signals the main process and waits for its end; after the time-out it is killed. A restart that is
 // pending is given up by who waits for it.
-func (d *Daemon) terminate(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal, timeout time.Duration) error {
+func (d *Daemon) terminate(ctx context.Context, c *container.Container, sig unix.Signal, timeout time.Duration) error {
 	rec, err := awaitNoRestart(ctx, c)
 	if err != nil || !rec.State.Running {
 		return err
@@ -166,7 +166,7 @@ func (d *Daemon) stopAll(ctx context.Context, timeout time.Duration) {
 			rec := c.Snapshot()
 			sig, err := stopSignal(rec, "")
 			if err == nil {
-				err = d.terminate(ctx, c, rec, sig, d.stopTimeout(rec, nil))
+				err = d.terminate(ctx, c, sig, d.stopTimeout(rec, nil))
 			}
 			if err == nil {
 				_, err = c.Await(ctx, func(now *container.Record) bool { return now.Run != rec.Run || now.Task == nil })
