@@ -175,7 +175,7 @@ func (p *prober) show(r container.HealthResult) {
 
 // probe runs the command once and returns its exit code, -1 when there is none, and what it wrote. An error says that it
 // was interrupted.
-func (p *prober) probe(ctx context.Context) (code int, output string, _ error) {
+func (p *prober) probe(ctx context.Context) (exit int, output string, _ error) {
 	late := fmt.Sprintf("timed out starting health check for container %s", p.c.ID)
 	select {
 	case <-p.stuck:
@@ -197,6 +197,7 @@ func (p *prober) probe(ctx context.Context) (code int, output string, _ error) {
 
 	out := &shortened{}
 	begun, done := make(chan struct{}), make(chan struct{})
+	var code int // these two are for who has seen done
 	var err error
 	if !p.d.work.Go(func() {
 		defer close(done)
