@@ -256,16 +256,17 @@ func killInV2(path string) (int, error) {
 		return 0, err
 	}
 	pids, err := cg.Procs(true)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err != nil:
+	case len(pids) == 0:
+		err = cg.Delete()
+	default:
+		err = cg.Kill()
+	}
+	if errors.Is(err, fs.ErrNotExist) { // a runtime that was at it has removed it meanwhile
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	if len(pids) == 0 {
-		return 0, cg.Delete()
-	}
-	return len(pids), cg.Kill()
+	return len(pids), err
 }
 
 // cgroupPath returns the cgroup of a bundle's container below the cgroup file system; empty if there is none to know
