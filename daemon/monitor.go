@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -183,8 +185,8 @@ func (d *Daemon) settleRun(ctx context.Context, c *container.Container, run uint
 // caller holds the operation slot, and the run has ended.
 func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 	rec := c.Snapshot()
-	if rec.Task == nil { // a start that was cut off may have left its mounts
-		return d.unmountShm(c.ID)
+	if rec.Task == nil { // a start that was cut off may have left its mounts and its bundle
+		return errors.Join(d.unmountShm(c.ID), os.RemoveAll(bundleDir(d.Config(), c.ID)))
 	}
 	if err := d.reap(ctx, c.ID, rec.Task); err != nil {
 		return err
