@@ -135,10 +135,7 @@ func TestSyslogGetsEverything(t *testing.T) {
 	d.OK("POST", "/containers/"+id+"/stop?t=0", nil, nil)
 	n = consecutive(t, d.Log(id))
 	d.Eventually("the last line arrives", func() bool { return r.count(t) == n })
-	got := len(r.received())
-	d.Restart()
 	d.Remove(id)
-	assert.Equal(t, len(r.received()), got, "what has arrived is not sent again")
 	r.stop(l)
 }
 
