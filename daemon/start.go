@@ -145,7 +145,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 		}
 		return d.reap(ctx, c.ID, in.Task)
 	})
-	rec, err = c.Update(func(now *container.Intent) error {
+	_, err = c.Update(func(now *container.Intent) error {
 		if now.Desired == container.Gone {
 			return errdefs.Conflictf("container is marked for removal and cannot be started")
 		}
