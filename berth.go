@@ -92,7 +92,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	srv, err := server.New(server.Options{
 		Version: o.Version, MinVersion: d.Config().MinAPIVersion, Experimental: d.Config().Experimental,
-		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d),
+		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d.Networks(), d),
 			volumerouter.Routes(d.Volumes()), systemrouter.Routes(d), configrouter.Routes(d)),
 	})
 	if err != nil {

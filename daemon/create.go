@@ -11,7 +11,6 @@ import (
 	"time"
 
 	containertypes "github.com/berthd/berth/api/types/container"
-	networktypes "github.com/berthd/berth/api/types/network"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/network"
 	"github.com/berthd/berth/errdefs"
@@ -125,24 +124,6 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 		Desired: container.Stopped,
 		Network: network.Settings{Networks: endpoints(hc, req.NetworkingConfig)},
 	}, nil
-}
-
-// endpoints returns the networks that a container is to be connected to.
-func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
-	eps := map[string]*network.EndpointSettings{}
-	mode := string(hc.NetworkMode)
-	if !hc.NetworkMode.IsContainer() {
-		eps[mode] = &network.EndpointSettings{}
-	}
-	if nc != nil {
-		for name, ep := range nc.EndpointsConfig {
-			if ep == nil {
-				ep = &networktypes.EndpointSettings{}
-			}
-			eps[name] = &network.EndpointSettings{EndpointSettings: *ep}
-		}
-	}
-	return eps
 }
 
 // reserveName takes the name that was asked for, or finds one. The result has a leading slash.

@@ -129,10 +129,13 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	}); err != nil {
 		return err
 	}
-	if d.networks, err = libnetwork.New(filepath.Join(cfg.DataRoot, "network"), filepath.Join(cfg.ExecRoot, "netns")); err != nil {
+	if d.containers, err = container.Open(containersDir(&cfg), d.events); err != nil {
 		return err
 	}
-	if d.containers, err = container.Open(containersDir(&cfg), d.events); err != nil {
+	if d.networks, err = libnetwork.New(libnetwork.Options{
+		Dir: filepath.Join(cfg.DataRoot, "network"), NetNS: filepath.Join(cfg.ExecRoot, "netns"), Config: cfg,
+		Publish: func(action, id string, attrs map[string]string) { d.containers.TellOther("network", action, id, attrs) },
+	}); err != nil {
 		return err
 	}
 	if d.volumes, err = volume.New(volume.Options{
@@ -161,6 +164,9 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	})
 	return err
 }
+
+// Networks is the network service, for the routes that are bound to it.
+func (d *Daemon) Networks() *libnetwork.Service { return d.networks }
 
 // Images is the image service, for the routes that are bound to it.
 func (d *Daemon) Images() *image.Service { return d.images }
@@ -197,6 +203,9 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 	errs := []error{cause, d.work.Close(ctx)}
 	if d.tasks != nil {
 		errs = append(errs, d.tasks.Close(ctx))
+	}
+	if d.networks != nil {
+		d.networks.Close()
 	}
 	if d.storage != nil {
 		errs = append(errs, d.storage.Close(ctx))

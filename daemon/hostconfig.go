@@ -10,6 +10,7 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/libnetwork"
 )
 
 // fillHostConfig fills what a create request leaves open with the defaults of this engine. What it fills is stored: a
@@ -17,7 +18,10 @@ import (
 func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	switch hc.NetworkMode {
 	case "", "default":
-		hc.NetworkMode = "bridge"
+		hc.NetworkMode = libnetwork.DefaultBridge
+		if store.Bridge == "none" {
+			hc.NetworkMode = "none"
+		}
 	}
 	if hc.Runtime == "" {
 		hc.Runtime = store.DefaultRuntime
@@ -40,6 +44,11 @@ func fillHostConfig(store *configStore, h host, hc *containertypes.HostConfig) {
 	hc.LogConfig = mergedLog(store, hc.LogConfig)
 	if hc.PortBindings == nil {
 		hc.PortBindings = nat.PortMap{}
+	}
+	for port, bindings := range hc.PortBindings {
+		if len(bindings) == 0 {
+			hc.PortBindings[port] = []nat.PortBinding{{}}
+		}
 	}
 	if hc.PidsLimit != nil && *hc.PidsLimit <= 0 {
 		hc.PidsLimit = nil

@@ -20,6 +20,7 @@ import (
 	"github.com/berthd/berth/container"
 	ring "github.com/berthd/berth/daemon/events"
 	"github.com/berthd/berth/daemon/logger/drivers"
+	"github.com/berthd/berth/libnetwork"
 )
 
 // SystemPing tells what the headers of _ping say.
@@ -76,7 +77,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
 			{"driver-type", "io.containerd.snapshotter.v1"},
 		},
-		Plugins:     system.Plugins{Volume: []string{"local"}, Network: []string{"host", "null"}, Log: drivers.Names()},
+		Plugins:     system.Plugins{Volume: []string{"local"}, Network: libnetwork.Drivers(), Log: drivers.Names()},
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, KernelMemory: &no, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota,
 		CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		IPv4Forwarding:   readFlag("/proc/sys/net/ipv4/ip_forward"),

@@ -1,11 +1,16 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/docker/go-connections/nat"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/api/types/filters"
@@ -65,7 +70,7 @@ func summary(rec *container.Record, now time.Time) *containertypes.Summary {
 	return &containertypes.Summary{
 		ID: rec.ID, Names: []string{rec.Name}, Image: rec.Config.Image, ImageID: rec.ImageID,
 		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
-		Command:                 command(rec), Created: rec.Created.Unix(), Ports: []containertypes.PortSummary{},
+		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(rec.Network.Ports),
 		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: rec.State.Text(now, text),
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
@@ -235,9 +240,9 @@ func matchRecord(f filters.Args, rec *container.Record) bool {
 		return false
 	case f.Has("isolation") && !f.Exact("isolation", rec.HostConfig.Isolation):
 		return false
-	case f.Has("publish"): // ports are not built yet: no container has any
+	case f.Has("publish") && !matchPorts(f["publish"], publicPorts(rec)):
 		return false
-	case f.Has("expose") && !matchExpose(f["expose"], rec):
+	case f.Has("expose") && !matchPorts(f["expose"], slices.Collect(maps.Keys(rec.Config.ExposedPorts))):
 		return false
 	}
 	return true
@@ -268,8 +273,50 @@ func matchMount(want []string, rec *container.Record) bool {
 	return false
 }
 
-func matchExpose(want []string, rec *container.Record) bool {
-	for port := range rec.Config.ExposedPorts {
+// portSummaries shows the ports of a container, in an order that stays.
+func portSummaries(ports nat.PortMap) []containertypes.PortSummary {
+	out := []containertypes.PortSummary{}
+	for inside, bindings := range ports {
+		p := containertypes.PortSummary{PrivatePort: uint16(inside.Int()), Type: inside.Proto()}
+		if len(bindings) == 0 {
+			out = append(out, p)
+		}
+		for _, b := range bindings {
+			ip := b.HostIP
+			p.IP = &ip
+			if n, err := strconv.ParseUint(b.HostPort, 10, 16); err == nil {
+				p.PublicPort = uint16(n)
+			}
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b containertypes.PortSummary) int {
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.PublicPort, b.PublicPort),
+			strings.Compare(a.Type, b.Type), strings.Compare(value(a.IP), value(b.IP)))
+	})
+	return out
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// publicPorts are the ports of the host that lead to a container.
+func publicPorts(rec *container.Record) []nat.Port {
+	var all []nat.Port
+	for _, p := range portSummaries(rec.Network.Ports) {
+		if p.PublicPort > 0 {
+			all = append(all, nat.Port(fmt.Sprintf("%d/%s", p.PublicPort, p.Type)))
+		}
+	}
+	return all
+}
+
+func matchPorts(want []string, ports []nat.Port) bool {
+	for _, port := range ports {
 		for _, w := range want {
 			number, proto, _ := strings.Cut(w, "/")
 			first, last, ranged := strings.Cut(number, "-")

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/container"
-	"github.com/berthd/berth/daemon/network"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libcontainerd/task"
 )
@@ -192,7 +191,7 @@ func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 		return err
 	}
 	d.feedLog(c)
-	if err := d.disconnect(rec); err != nil {
+	if err := d.networks.Down(ctx, c.ID, rec.Network); err != nil {
 		return err
 	}
 	if err := d.unmountShm(c.ID); err != nil {
@@ -210,14 +209,4 @@ func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 		return nil
 	})
 	return err
-}
-
-// disconnected is what the network part shows of a container without a run.
-func disconnected(s network.Settings) network.Settings {
-	s = s.Clone()
-	s.SandboxID, s.SandboxKey, s.Ports = "", "", nil
-	for _, ep := range s.Networks {
-		ep.EndpointID = ""
-	}
-	return s
 }

@@ -2,50 +2,171 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/berthd/berth/api/types/filters"
+	"github.com/docker/go-connections/nat"
+
+	containertypes "github.com/berthd/berth/api/types/container"
 	networktypes "github.com/berthd/berth/api/types/network"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/libnetwork"
 )
 
-// Networks lists the networks that match.
-func (d *Daemon) Networks(_ context.Context, f filters.Args) ([]networktypes.Inspect, error) {
-	if err := f.Validate("dangling", "driver", "id", "label", "name", "scope", "type"); err != nil {
-		return nil, err
-	}
-	out := []networktypes.Inspect{}
-	for _, n := range d.networks.Networks() {
-		idMatches := !f.Has("id") || slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(n.ID, p) })
-		builtin := !f.Has("type") || slices.Contains(f["type"], "builtin")
-		if idMatches && builtin && f.Match("name", n.Name) && f.Exact("driver", n.Driver) && f.Exact("scope", "local") &&
-			!f.Has("label") && !slices.Contains(f["dangling"], "true") && !slices.Contains(f["dangling"], "1") {
-			out = append(out, d.withContainers(n.Inspect()))
+// verifyNetworks checks what a create request says about networks.
+func verifyNetworks(req containertypes.CreateRequest) error {
+	bad, hc := errdefs.InvalidParameterf, req.HostConfig
+	for port, bindings := range hc.PortBindings {
+		if _, err := nat.NewPort(port.Proto(), port.Port()); err != nil || port.Int() == 0 ||
+			!slices.Contains([]string{"tcp", "udp", "sctp"}, port.Proto()) {
+			return bad("invalid port specification: %q", string(port))
 		}
-	}
-	return out, nil
-}
-
-// Network returns one network.
-func (d *Daemon) Network(_ context.Context, ref string) (*networktypes.Inspect, error) {
-	n, err := d.networks.Find(ref)
-	if err != nil {
-		return nil, err
-	}
-	r := d.withContainers(n.Inspect())
-	return &r, nil
-}
-
-func (d *Daemon) withContainers(n networktypes.Inspect) networktypes.Inspect {
-	connected := map[string]networktypes.EndpointResource{}
-	recs, _ := d.containers.List()
-	for _, rec := range recs {
-		if ep := rec.Network.Networks[n.Name]; ep != nil && ep.EndpointID != "" {
-			connected[rec.ID] = networktypes.EndpointResource{
-				Name: trimName(rec.Name), EndpointID: ep.EndpointID, MacAddress: ep.MacAddress,
+		for _, b := range bindings {
+			if _, _, err := nat.ParsePortRange(b.HostPort); b.HostPort != "" && err != nil {
+				return bad("invalid port specification: %q", b.HostPort)
 			}
 		}
 	}
-	n.Containers = &connected
-	return n
+	if req.NetworkingConfig == nil {
+		return nil
+	}
+	for name, ep := range req.NetworkingConfig.EndpointsConfig {
+		if err := libnetwork.CheckEndpoint(name, ep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endpoints returns the networks that a container is to be connected to.
+func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
+	eps := map[string]*network.EndpointSettings{}
+	mode := string(hc.NetworkMode)
+	if hc.NetworkMode.IsContainer() {
+		return eps
+	}
+	eps[mode] = &network.EndpointSettings{}
+	if nc != nil {
+		for name, ep := range nc.EndpointsConfig {
+			if name == "default" {
+				name = mode
+			}
+			eps[name] = network.Asked(ep)
+		}
+	}
+	return eps
+}
+
+// networkContainer is what networks need to know of a container.
+func (d *Daemon) networkContainer(in *container.Intent) libnetwork.Container {
+	cfg, hc, conf := in.Config, in.HostConfig, d.Config()
+	or := func(own, all []string) []string {
+		if len(own) > 0 {
+			return own
+		}
+		return all
+	}
+	c := libnetwork.Container{
+		ID: in.ID, Name: trimName(in.Name), Hostname: cfg.Hostname, Domainname: cfg.Domainname,
+		Mode: string(hc.NetworkMode), Exposed: nat.PortSet{}, Bindings: hc.PortBindings, PublishAll: hc.PublishAllPorts,
+		DNS: or(hc.DNS, conf.DNS), Search: or(hc.DNSSearch, conf.DNSSearch), Options: or(hc.DNSOptions, conf.DNSOpts),
+		ExtraHosts: hc.ExtraHosts,
+	}
+	for p := range cfg.ExposedPorts {
+		c.Exposed[p] = struct{}{}
+	}
+	for _, l := range d.links(hc) {
+		c.Links = append(c.Links, libnetwork.Link{
+			Container: l.target.ID, Name: trimName(l.target.Name), Alias: l.alias, Hostname: l.target.Config.Hostname,
+			Exposed: l.target.Config.ExposedPorts,
+		})
+	}
+	return c
+}
+
+// link is a container that another one of the default bridge finds by an alias.
+type link struct {
+	target *container.Record
+	alias  string
+}
+
+// links are those of a container whose targets exist.
+func (d *Daemon) links(hc *containertypes.HostConfig) []link {
+	var all []link
+	for _, l := range hc.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		if c, err := d.containers.Get(name); err == nil {
+			all = append(all, link{c.Snapshot(), alias[strings.LastIndex(alias, "/")+1:]})
+		}
+	}
+	return all
+}
+
+// connect makes the container's network namespace and connects it.
+func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.Stack) error {
+	if in.HostConfig.NetworkMode.IsContainer() {
+		in.Network.SandboxID, in.Network.SandboxKey = "", ""
+		return nil
+	}
+	c := d.networkContainer(in)
+	for _, l := range d.links(in.HostConfig) {
+		if !l.target.State.Running {
+			return errdefs.Systemf("Cannot link to a non running container: %s AS %s/%s", l.target.Name, in.Name, l.alias)
+		}
+	}
+	set, err := d.networks.Up(ctx, c, in.Network)
+	if err != nil {
+		return err
+	}
+	in.Network = set
+	stack.Push("disconnect the container", func(ctx context.Context) error { return d.networks.Down(ctx, in.ID, set) })
+	return nil
+}
+
+// disconnected is what the network part shows of a container without a run.
+func disconnected(s network.Settings) network.Settings {
+	s = s.Clone()
+	s.SandboxID, s.SandboxKey, s.Ports = "", "", nil
+	for name, ep := range s.Networks {
+		s.Networks[name] = ep.Disconnected()
+	}
+	return s
+}
+
+// renamed is the network part of a container that gets another name: it is found by that from now on.
+func renamed(s network.Settings, old, name string) network.Settings {
+	s = s.Clone()
+	for _, ep := range s.Networks {
+		if ep.DNSNames == nil {
+			continue
+		}
+		names := slices.Clone(*ep.DNSNames)
+		if i := slices.Index(names, old); i >= 0 {
+			names[i] = name
+		}
+		ep.DNSNames = &names
+	}
+	return s
+}
+
+// restoreNetworks hands over to the network service which containers are connected.
+func (d *Daemon) restoreNetworks(ctx context.Context) error {
+	var live []libnetwork.Live
+	recs, _ := d.containers.List()
+	for _, rec := range recs {
+		if !rec.Damaged && rec.Network.SandboxKey != "" {
+			live = append(live, libnetwork.Live{Container: d.networkContainer(&rec.Intent), Settings: rec.Network})
+		}
+	}
+	if err := d.networks.Restore(ctx, live); err != nil {
+		return fmt.Errorf("take over the networks of containers: %w", err)
+	}
+	return nil
 }

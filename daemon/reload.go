@@ -110,6 +110,7 @@ func (d *Daemon) Reload(ctx context.Context) config.Verdict {
 		d.config.Store(next)
 		outside.Commit()
 		d.reload.Applied(&next.Config)
+		warn(ctx, "bring back what somebody changed of the networks", d.networks.Repair())
 		d.tellReload(ctx, next)
 	}
 	d.reload.Reloaded(next.verdict)

@@ -88,6 +88,9 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 		return err
 	}
 	d.runs.feeds.Finish(ctx, c.ID)
+	if err := os.RemoveAll(bundleDir(d.Config(), c.ID)); err != nil { // of a start that was cut before it was recorded
+		return errdefs.System(err)
+	}
 	if err := d.layers.Release(ctx, c.ID); err != nil {
 		return errdefs.System(err)
 	}
@@ -132,12 +135,4 @@ func (d *Daemon) reap(ctx context.Context, id string, t *container.Task) error {
 		return fmt.Errorf("end the shim of container %s: %w", id, err)
 	}
 	return os.RemoveAll(t.Bundle)
-}
-
-// disconnect removes the network namespace of a run.
-func (d *Daemon) disconnect(rec *container.Record) error {
-	if rec.Network.SandboxKey == "" || rec.HostConfig.NetworkMode.IsHost() {
-		return nil
-	}
-	return d.networks.RemoveSandbox(rec.Network.SandboxKey)
 }

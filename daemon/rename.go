@@ -31,11 +31,14 @@ func (d *Daemon) ContainerRename(ctx context.Context, name, newName string) erro
 		}
 		_, err := c.Update(func(in *container.Intent) error {
 			in.Name = newName
+			in.Network = renamed(in.Network, trimName(old), trimName(newName))
 			return nil
 		}, container.Event{Action: "rename", Attributes: map[string]string{"oldName": old}})
 		if err != nil {
 			d.containers.Unreserve(newName, c.ID)
+			return err
 		}
-		return err
+		d.networks.Rename(c.ID, trimName(newName))
+		return nil
 	})
 }

@@ -23,6 +23,9 @@ func (d *Daemon) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.restoreNetworks(ctx); err != nil {
+		return err
+	}
 	all := d.containers.All()
 	restored := make(map[string]chan struct{}, len(all))
 	for _, c := range all {

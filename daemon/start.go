@@ -22,7 +22,6 @@ import (
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libcontainerd/task"
-	"github.com/berthd/berth/libnetwork"
 	"github.com/berthd/berth/oci"
 )
 
@@ -120,7 +119,7 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.prepareIntent(ctx, &store.Config, rec, stack)
+	in, err := d.prepareIntent(ctx, rec, stack)
 	if err != nil {
 		return nil, err
 	}
@@ -256,10 +255,10 @@ func startError(err error) error {
 }
 
 // prepareIntent returns rec's intent with the files and the network of a new run.
-func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
+func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack *undo.Stack) (container.Intent, error) {
 	in := rec.Intent
 	if err := d.connect(ctx, &in, stack); err != nil {
-		return in, err
+		return in, fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	if err := d.mountShm(&in, stack); err != nil {
 		return in, err
@@ -277,37 +276,7 @@ func (d *Daemon) prepareIntent(ctx context.Context, cfg *config.Config, rec *con
 	}
 	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
 	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
-	return in, writeHostFiles(cfg, &in)
-}
-
-// connect makes the container's network namespace, if it is to have one of its own.
-func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.Stack) error {
-	in.Network = in.Network.Clone()
-	mode := in.HostConfig.NetworkMode
-	sb := d.networks.HostSandbox()
-	switch {
-	case mode.IsHost():
-	case mode.IsContainer():
-		sb = libnetwork.Sandbox{}
-	case mode.IsNone():
-		var err error
-		if sb, err = d.networks.NewSandbox(ctx); err != nil {
-			return fmt.Errorf("failed to set up container networking: %w", err)
-		}
-		stack.Push("remove the network namespace", func(context.Context) error { return d.networks.RemoveSandbox(sb.Key) })
-	default:
-		return errdefs.NotImplementedf("failed to set up container networking: the network %s is not built into Berth yet; "+
-			"use --network none or --network host", mode)
-	}
-	in.Network.SandboxID, in.Network.SandboxKey = sb.ID, sb.Key
-	for name, ep := range in.Network.Networks {
-		n, err := d.networks.Find(name)
-		if err != nil {
-			return err
-		}
-		ep.NetworkID, ep.EndpointID = n.ID, sb.ID
-	}
-	return nil
+	return in, d.writeHostFiles(&in)
 }
 
 // writeBundle writes what the runtime reads. sources are the paths of volumes, by destination.

@@ -49,8 +49,8 @@ func (d *Daemon) ContainerStats(ctx context.Context, name string, o containertyp
 	}
 }
 
-// measure returns what a run uses now; all is zero when it has no process. Networks, by interface, belong here as soon as
-// there are any.
+// measure returns what a run uses now; all is zero when it has no process. Interfaces are a container's own only: the host's
+// are not shown.
 func measure(rec *container.Record) containertypes.StatsResponse {
 	if !rec.State.Live() {
 		return containertypes.StatsResponse{}
@@ -61,6 +61,9 @@ func measure(rec *container.Record) containertypes.StatsResponse {
 			log.L.WithError(err).Warnf("what container %s uses is not known", rec.ID)
 		}
 		s.Read = time.Now().UTC()
+	}
+	if rec.Network.SandboxKey != "" && !rec.HostConfig.NetworkMode.IsHost() {
+		s.Networks = stats.Networks(rec.State.Pid)
 	}
 	return s
 }

@@ -31,14 +31,11 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 		func() error { return verifySharing(req.Config, req.HostConfig) },
 		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
 		func() error { return d.verifyHostConfig(store, req.HostConfig) },
-		func() error { return notBuilt(req) },
+		func() error { return verifyNetworks(req) },
 	} {
 		if err := check(); err != nil {
 			return nil, err
 		}
-	}
-	if n := len(endpoints(req.HostConfig, req.NetworkingConfig)); n > 1 {
-		return nil, errdefs.NotImplementedf("several networks for one container are not built into Berth yet")
 	}
 	limited, err := oci.FitLimits(&req.HostConfig.Resources, d.host.oci.CanLimit)
 	return append(warnings, limited...), err
@@ -263,21 +260,4 @@ func verifySharing(cfg *containertypes.Config, hc *containertypes.HostConfig) er
 // probes reports whether h asks for a command to be run, rather than for none or for what the image has.
 func probes(h *containertypes.HealthConfig) bool {
 	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
-}
-
-// notBuilt refuses what Berth does not do yet: nothing pretends.
-func notBuilt(req containertypes.CreateRequest) error {
-	hc := req.HostConfig
-	for _, f := range []struct {
-		asked bool
-		what  string
-	}{
-		{len(hc.Links) > 0, "links are"},
-		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "published ports are"},
-	} {
-		if f.asked {
-			return errdefs.NotImplementedf("%s not built into Berth yet", f.what)
-		}
-	}
-	return nil
 }

@@ -2,16 +2,16 @@ package libnetwork
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/internal/netns"
+	"github.com/berthd/berth/libnetwork/bridge"
 )
 
 // Sandbox is the network namespace of a container.
@@ -28,62 +28,45 @@ func (s *Service) HostSandbox() Sandbox {
 // NewSandbox makes a network namespace that has only a loopback device. It lives until RemoveSandbox, whatever becomes
 // of the daemon.
 func (s *Service) NewSandbox(ctx context.Context) (Sandbox, error) {
+	sb, h, err := s.newSandbox()
+	if err == nil {
+		h.Close()
+	}
+	return sb, err
+}
+
+// newSandbox also returns what speaks to the new namespace, for the caller to close. Interfaces in it have no IPv6 until
+// they are given an address.
+func (s *Service) newSandbox() (Sandbox, *netlink.Handle, error) {
 	id := ids.New()
 	sb := Sandbox{ID: id, Key: filepath.Join(s.netns, id[:12])}
-	f, err := os.OpenFile(sb.Key, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
-	if err != nil {
-		return Sandbox{}, err
-	}
-	f.Close()
-	if err := onLostThread(func() error { return makeNamespace(sb.Key) }); err != nil {
-		return Sandbox{}, errors.Join(fmt.Errorf("make a network namespace: %w", err), s.RemoveSandbox(sb.Key))
-	}
-	return sb, nil
-}
-
-// onLostThread calls fn on a thread that ends afterwards, because fn leaves it in another namespace. That is never the
-// main thread: it cannot end, and its namespace is what others take for that of the process.
-func onLostThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onLostThread(fn) // gets another thread, since this one is held
-			return
+	var h *netlink.Handle
+	err := netns.Make(sb.Key, func() (err error) {
+		if h, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return err
 		}
-		done <- fn() // never unlocked: the thread ends with the goroutine
-	}()
-	return <-done
-}
-
-// makeNamespace moves the calling thread into a new network namespace and pins that at path.
-func makeNamespace(path string) error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		lo, err := h.LinkByName("lo")
+		if err == nil {
+			err = h.LinkSetUp(lo)
+		}
+		if err == nil {
+			err = bridge.Sysctl("ipv6", "default", "disable_ipv6", "1")
+		}
+		if err != nil {
+			h.Close()
+		}
 		return err
-	}
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	})
 	if err != nil {
-		return err
+		return Sandbox{}, nil, fmt.Errorf("make a network namespace: %w", err)
 	}
-	defer h.Close()
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	if err := h.LinkSetUp(lo); err != nil {
-		return err
-	}
-	return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	return sb, h, nil
 }
 
 // RemoveSandbox takes away what NewSandbox made. It is no error when it has gone.
 func (s *Service) RemoveSandbox(key string) error {
-	if err := unix.Unmount(key, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
-		return fmt.Errorf("unpin the network namespace %s: %w", key, err)
-	}
-	if err := os.Remove(key); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	if err := netns.Remove(key); err != nil {
+		return fmt.Errorf("unpin the network namespace: %w", err)
 	}
 	return nil
 }

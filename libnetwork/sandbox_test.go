@@ -8,11 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
+	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/errdefs"
 )
 
+// options are those of an engine without a default bridge.
+func options(t *testing.T, dir string) Options {
+	cfg := config.Default()
+	cfg.Bridge, cfg.IPForward, cfg.ExecRoot = "none", false, t.TempDir()
+	return Options{Dir: dir, NetNS: t.TempDir(), Config: cfg}
+}
+
 func TestSandboxIsANamespaceOfItsOwnUntilItIsRemoved(t *testing.T) {
-	s, err := New(t.TempDir(), t.TempDir())
+	s, err := New(options(t, t.TempDir()))
 	assert.NilError(t, err)
 	sb, err := s.NewSandbox(t.Context())
 	assert.NilError(t, err)
@@ -34,11 +42,11 @@ func TestSandboxIsANamespaceOfItsOwnUntilItIsRemoved(t *testing.T) {
 
 func TestNetworksKeepTheirIDs(t *testing.T) {
 	dir := t.TempDir()
-	s, err := New(dir, t.TempDir())
+	s, err := New(options(t, dir))
 	assert.NilError(t, err)
 	none, err := s.Find("none")
 	assert.NilError(t, err)
-	again, err := New(dir, t.TempDir())
+	again, err := New(options(t, dir))
 	assert.NilError(t, err)
 	for _, ref := range []string{"none", none.ID, none.ID[:12]} {
 		n, err := again.Find(ref)
@@ -50,6 +58,6 @@ func TestNetworksKeepTheirIDs(t *testing.T) {
 	assert.Assert(t, errdefs.IsNotFound(err))
 
 	assert.NilError(t, os.WriteFile(filepath.Join(dir, "networks.json"), []byte("{"), 0o600))
-	_, err = New(dir, t.TempDir())
+	_, err = New(options(t, dir))
 	assert.ErrorContains(t, err, "networks.json is damaged")
 }

@@ -222,7 +222,7 @@ func TestLoadConflicts(t *testing.T) {
 
 // All faults are told at once, in one order.
 func TestLoadAllFaults(t *testing.T) {
-	path := write(t, `{"zz": 1, "aa": 1, "debug": true, "labels": 5, "log-level": "loud", "bip": "10.0.0.1/24",
+	path := write(t, `{"zz": 1, "aa": 1, "debug": true, "labels": 5, "log-level": "loud", "bip": "10.0.0.0",
 		"dns": ["x", "y"]}`)
 	var first string
 	for range 20 {
@@ -241,7 +241,7 @@ func TestLoadAllFaults(t *testing.T) {
 		"invalid logging level: loud\n"+
 		`invalid dns: ParseAddr("x"): unable to parse IP`+"\n"+
 		`invalid dns: ParseAddr("y"): unable to parse IP`+"\n"+
-		"bip is about networks, which this version of Berth does not have: leave the key out, or at its default \"\"")
+		`invalid bip: "10.0.0.0" is not an address with its prefix length, such as 10.1.2.1/24 or fd00::1/64`)
 }
 
 func TestOrigins(t *testing.T) {
@@ -368,10 +368,8 @@ func TestBadFlags(t *testing.T) {
 	RegisterFlags(fs)
 	assert.NilError(t, FlagError(fs, fs.Parse([]string{"--debug"})))
 	// A flag of a feature that is missing is told like a key.
-	_, _, err := load(t, ``, "--default-address-pool", "base=10.0.0.0/8,size=24")
-	assert.ErrorContains(t, err, "default-address-pools is about networks")
-	_, _, err = load(t, ``, "--default-network-opt", "bridge=a=b")
-	assert.ErrorContains(t, err, "default-network-opts is about networks")
+	_, _, err := load(t, ``, "--metrics-addr", "127.0.0.1:1")
+	assert.ErrorContains(t, err, "metrics-addr is about metrics")
 }
 
 func TestFileFlag(t *testing.T) {
@@ -390,7 +388,7 @@ func TestUsage(t *testing.T) {
 		"--debug   "} {
 		assert.Assert(t, strings.Contains(usage, want), "%s\n%s", want, usage)
 	}
-	for _, not := range []string{"--iptables", "(default [])", "(default 0)"} {
+	for _, not := range []string{"--metrics-addr", "(default [])", "(default 0)"} {
 		assert.Assert(t, !strings.Contains(usage, not), "%s\n%s", not, usage)
 	}
 }
@@ -412,6 +410,8 @@ func TestOrdinaryFiles(t *testing.T) {
 		`{"default-runtime": "nvidia", "runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}}`,
 		`{"hosts": ["unix:///var/run/docker.sock", "tcp://0.0.0.0:2376"], "tls": true, "tlsverify": true,
 			"tlscacert": "/etc/docker/ca.pem", "tlscert": "/etc/docker/cert.pem", "tlskey": "/etc/docker/key.pem"}`,
+		`{"bip": "192.168.1.1/24", "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "userland-proxy": false,
+			"iptables": false, "fixed-cidr-v6": "fd00::/64", "ipv6": true}`,
 		`{"data-root": "/srv/docker", "debug": true, "experimental": false, "labels": ["zone=a"], "dns": ["1.1.1.1"],
 			"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}, "no-new-privileges": true}`,
 		`{"iptables": true, "ip-forward": true, "userland-proxy": true, "ipv6": false, "mtu": 1500, "bip": "", "icc": true,
@@ -426,9 +426,8 @@ func TestOrdinaryFiles(t *testing.T) {
 		mustLoad(t, content)
 	}
 	for content, want := range map[string]string{
-		`{"bip": "192.168.1.1/24"}`:                                       "networks",
-		`{"default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]}`: "networks",
-		`{"userland-proxy": false}`:                                       "networks",
+		`{"allow-direct-routing": true, "userland-proxy-path": "/bin/x"}`: "networks",
+		`{"bridge-accept-fwmark": "1"}`:                                   "networks",
 		`{"metrics-addr": "127.0.0.1:9323"}`:                              "metrics",
 		`{"userns-remap": "default"}`:                                     "user namespaces",
 		`{"builder": {"entitlements": {"network-host": true}}}`:           "image builds",

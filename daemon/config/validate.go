@@ -238,6 +238,51 @@ func checkExecOpts(c *Config) error {
 	return errors.Join(errs...)
 }
 
+func checkBIP(c *Config) error       { return checkRange("bip", c.BIP, false) }
+func checkBIP6(c *Config) error      { return checkRange("bip6", c.BIP6, true) }
+func checkFixedCIDR(c *Config) error { return checkRange("fixed-cidr", c.FixedCIDR, false) }
+
+// checkRange wants an address with a prefix length, such as 10.1.2.3/24, or nothing.
+func checkRange(key, value string, v6 bool) error {
+	if p, err := netip.ParsePrefix(value); value != "" && (err != nil || p.Addr().Is6() != v6) {
+		return fmt.Errorf("invalid %s: %q is not an address with its prefix length, such as 10.1.2.1/24 or fd00::1/64", key, value)
+	}
+	return nil
+}
+
+func checkGateway(c *Config) error { return checkAddr("default-gateway", c.DefaultGateway, false) }
+func checkGatewayV6(c *Config) error {
+	return checkAddr("default-gateway-v6", c.DefaultGatewayV6, true)
+}
+func checkIP(c *Config) error { return checkAddr("ip", c.IP, strings.Contains(c.IP, ":")) }
+
+func checkAddr(key, value string, v6 bool) error {
+	if a, err := netip.ParseAddr(value); value != "" && (err != nil || a.Is6() != v6) {
+		return fmt.Errorf("invalid %s: %q is not an address of the right family", key, value)
+	}
+	return nil
+}
+
+func checkHostGateway(c *Config) error {
+	var errs []error
+	for _, ip := range c.HostGatewayIPs {
+		errs = append(errs, checkAddr("host-gateway-ips", ip, strings.Contains(ip, ":")))
+	}
+	return errors.Join(errs...)
+}
+
+func checkPools(c *Config) error {
+	var errs []error
+	for _, p := range c.DefaultAddressPools {
+		base, err := netip.ParsePrefix(p.Base)
+		if err != nil || p.Size < base.Bits() || p.Size > base.Addr().BitLen() {
+			errs = append(errs, fmt.Errorf("invalid default-address-pools: base %q, size %d: a base is a range such as "+
+				"10.0.0.0/8, and a size the prefix length of the networks that it is cut into", p.Base, p.Size))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func checkDNS(c *Config) error {
 	var errs []error
 	for _, s := range c.DNS {
@@ -305,10 +350,10 @@ func checkFwmark(c *Config) error {
 
 func checkFirewall(c *Config) error {
 	switch c.FirewallBackend {
-	case "", "iptables", "nftables":
+	case "", "nftables":
 		return nil
 	}
-	return errors.New(`invalid firewall-backend: allowed values are "iptables" and "nftables"`)
+	return errors.New(`invalid firewall-backend: the firewall is written by "nftables", and by nothing else`)
 }
 
 func checkFixedCIDRv6(c *Config) error {

@@ -55,7 +55,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.FixedCIDRv6 = "x" }, "invalid fixed-cidr-v6: "},
 		{func(c *Config) { c.FixedCIDRv6 = "10.0.0.0/8" }, "invalid fixed-cidr-v6: 10.0.0.0/8 is not an IPv6 range"},
 		{func(c *Config) { c.FirewallBackend = "x" },
-			`invalid firewall-backend: allowed values are "iptables" and "nftables"`},
+			`invalid firewall-backend: the firewall is written by "nftables"`},
 		{func(c *Config) { c.BridgeAcceptFwmark = "x" }, `invalid bridge-accept-fwmark: invalid firewall mark "x": `},
 		{func(c *Config) { c.BridgeAcceptFwmark = "1/x" }, `invalid bridge-accept-fwmark: invalid firewall mask "x": `},
 		{func(c *Config) { c.MinAPIVersion = "1.11" }, "invalid minimum API version (1.11): must be between 1.12 and 1.55"},
@@ -83,8 +83,9 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Runtimes = Runtimes{"": {Path: "/x"}} }, "a runtime has no name"},
 		{func(c *Config) { c.SELinuxEnabled = true }, "selinux-enabled is about SELinux, which this version of Berth does " +
 			"not have: leave the key out, or at its default false"},
-		{func(c *Config) { c.IPTables = false }, "iptables is about networks, which this version of Berth does not have: " +
-			"leave the key out, or at its default true"},
+		{func(c *Config) { c.BIP = "fd00::1/64" }, `invalid bip: "fd00::1/64" is not an address with its prefix length`},
+		{func(c *Config) { c.DefaultGatewayV6 = "10.0.0.1" }, `invalid default-gateway-v6: "10.0.0.1" is not an address`},
+		{func(c *Config) { c.DefaultAddressPools = AddressPools{{"10.0.0.0/8", 4}} }, "invalid default-address-pools: base"},
 	} {
 		cfg := Default()
 		c.change(&cfg)

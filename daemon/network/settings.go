@@ -21,6 +21,30 @@ type Settings struct {
 // EndpointSettings is one connection of a container to a network.
 type EndpointSettings struct {
 	networktypes.EndpointSettings
+	// WantedMAC is the hardware address that was asked for; MacAddress is the one that the interface has.
+	WantedMAC string `json:",omitempty"`
+	// Interface is the name of the interface in the container, while there is one.
+	Interface string `json:",omitempty"`
+}
+
+// Asked returns the endpoint that a user asks for.
+func Asked(ep *networktypes.EndpointSettings) *EndpointSettings {
+	if ep == nil {
+		return &EndpointSettings{}
+	}
+	e := &EndpointSettings{EndpointSettings: *ep, WantedMAC: ep.MacAddress}
+	return e.Disconnected()
+}
+
+// Disconnected returns what is left of an endpoint without an interface: what was asked for.
+func (ep *EndpointSettings) Disconnected() *EndpointSettings {
+	return &EndpointSettings{
+		EndpointSettings: networktypes.EndpointSettings{
+			IPAMConfig: ep.IPAMConfig, Links: ep.Links, Aliases: ep.Aliases, DriverOpts: ep.DriverOpts,
+			GwPriority: ep.GwPriority, NetworkID: ep.NetworkID, DNSNames: ep.DNSNames,
+		},
+		WantedMAC: ep.WantedMAC,
+	}
 }
 
 // Clone returns settings whose maps can be written to without changing s. The endpoints are cloned too, one level deep.

@@ -149,3 +149,13 @@ func JSON(x any) string {
 	}
 	return string(b)
 }
+
+// RemoveNetworks removes all networks that users made.
+func (a *API) RemoveNetworks() {
+	a.t.Helper()
+	var list []struct{ ID string }
+	a.OK("GET", `/networks?filters={"type":["custom"]}`, nil, &list)
+	for _, n := range list {
+		a.OK("DELETE", "/networks/"+n.ID, nil, nil)
+	}
+}

@@ -238,6 +238,7 @@ func (d *Daemon) cleanup() {
 	for _, id := range d.Containers() {
 		d.Remove(id)
 	}
+	d.RemoveNetworks()
 	if code := d.Stop(); code != 0 {
 		d.t.Errorf("the daemon ended with %d", code)
 	}
@@ -274,10 +275,10 @@ func (d *Daemon) checkNothingLeft() {
 	}, poll.WithTimeout(10*time.Second))
 }
 
-// mayStay tells of what is meant to stay: results of execs, which are kept for ten minutes, and the empty cgroup that
-// the containers' were in.
+// mayStay tells of what is meant to stay: results of execs, which are kept for ten minutes, the empty cgroup that the
+// containers' were in, and the default bridge.
 func (d *Daemon) mayStay(what string) bool {
-	return strings.HasPrefix(what, d.File("e", "execs")) || strings.HasPrefix(what, "cgroup ") && filepath.Base(what) == "berth"
+	return what == "network device docker0" || strings.HasPrefix(what, d.File("e", "execs")) || strings.HasPrefix(what, "cgroup ") && filepath.Base(what) == "berth"
 }
 
 // filesBelow lists everything in a folder that is not a folder itself.

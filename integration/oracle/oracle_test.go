@@ -17,7 +17,8 @@ func TestMain(m *testing.M) { harness.Main(m) }
 var (
 	cases = []string{
 		"created-minimal", "running-none", "exited-code", "start-failed", "resources", "exec-finished", "not-found",
-		"log-config", "tty-stdin", "size", "mounts", "volume", "paused", "healthy", "privileges",
+		"log-config", "tty-stdin", "size", "mounts", "volume", "paused", "healthy", "privileges", "running-bridge",
+		"user-network", "ports", "networks-builtin",
 	}
 	versions = apiversions.All()
 )

@@ -60,6 +60,46 @@ type ConfigReference struct {
 	Network string
 }
 
+// CreateRequest is the body of POST /networks/create.
+type CreateRequest struct {
+	Name       string
+	Driver     string
+	Scope      string
+	EnableIPv4 *bool
+	EnableIPv6 *bool
+	IPAM       *IPAM
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigOnly bool
+	ConfigFrom *ConfigReference
+	Options    map[string]string
+	Labels     map[string]string
+}
+
+// CreateResponse is what POST /networks/create answers.
+type CreateResponse struct {
+	ID      string `json:"Id"`
+	Warning string
+}
+
+// ConnectRequest is the body of POST /networks/{id}/connect.
+type ConnectRequest struct {
+	Container      string
+	EndpointConfig *EndpointSettings
+}
+
+// DisconnectRequest is the body of POST /networks/{id}/disconnect.
+type DisconnectRequest struct {
+	Container string
+	Force     bool
+}
+
+// PruneReport is what POST /networks/prune answers.
+type PruneReport struct {
+	NetworksDeleted []string
+}
+
 // Inspect is what GET /networks/{id} answers.
 type Inspect struct {
 	Name       string

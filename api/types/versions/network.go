@@ -7,10 +7,30 @@ func networks(f func(*network.Inspect)) []effect {
 	return []effect{response(f), response(func(s *network.Summary) { f(&s.Inspect) })}
 }
 
+// connections makes the effect of a change of how a container is connected to one more network.
+func connections(f func(*network.EndpointSettings)) []effect {
+	return []effect{request(func(r *network.ConnectRequest) ([]string, error) {
+		if r.EndpointConfig != nil {
+			f(r.EndpointConfig)
+		}
+		return nil, nil
+	})}
+}
+
 func networkChanges() []Change {
 	return []Change{
 		{Below: "1.52", What: "no status", Do: networks(func(n *network.Inspect) { n.Status = nil })},
 		{What: "the list has no status", Do: []effect{response(func(s *network.Summary) { s.Status = nil })}},
+		{Below: "1.48", What: "EnableIPv4 is ignored", Do: []effect{
+			request(func(r *network.CreateRequest) ([]string, error) {
+				r.EnableIPv4 = nil
+				return nil, nil
+			})}},
+		{Below: "1.48", What: "GwPriority of a connection is ignored", Do: connections(func(ep *network.EndpointSettings) {
+			ep.GwPriority = nil
+		})},
+		{Below: "1.54", What: "the MAC address of a connection is ignored", Do: connections(
+			func(ep *network.EndpointSettings) { ep.MacAddress = "" })},
 		{From: "1.28", What: "the list has no containers", Do: []effect{
 			response(func(s *network.Summary) { s.Containers = nil })}},
 		{From: "1.24", What: "EnableIPv4 is always present", Do: networks(func(n *network.Inspect) {

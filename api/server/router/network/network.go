@@ -3,6 +3,8 @@ package network
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -15,21 +17,39 @@ import (
 
 // Backend is what the routes ask for. Errors have a class. What is returned holds the containers of each network.
 type Backend interface {
-	Networks(ctx context.Context, f filters.Args) ([]networktypes.Inspect, error)
-	Network(ctx context.Context, ref string) (*networktypes.Inspect, error)
+	NetworkList(ctx context.Context, f filters.Args) ([]networktypes.Inspect, error)
+	NetworkInspect(ctx context.Context, ref string) (*networktypes.Inspect, error)
+	NetworkCreate(ctx context.Context, req networktypes.CreateRequest) (networktypes.CreateResponse, error)
+	NetworkRemove(ctx context.Context, ref string) error
+	NetworksPrune(ctx context.Context, f filters.Args) (networktypes.PruneReport, error)
+	// Repair brings back what somebody else has changed: devices, kernel parameters, the firewall.
+	Repair() error
+}
+
+// Connector puts containers into networks.
+type Connector interface {
+	NetworkConnect(ctx context.Context, ref string, req networktypes.ConnectRequest) error
+	NetworkDisconnect(ctx context.Context, ref string, req networktypes.DisconnectRequest) error
 }
 
 type router struct {
-	backend Backend
+	backend   Backend
+	connector Connector
 }
 
-// Routes returns the routes on b.
-func Routes(b Backend) []httputil.Route {
-	r := &router{b}
+// Routes returns the routes on b and c.
+func Routes(b Backend, c Connector) []httputil.Route {
+	r := &router{b, c}
 	return []httputil.Route{
 		{Method: http.MethodGet, Path: "/networks", Handler: r.list},
 		{Method: http.MethodGet, Path: "/networks/{$}", Handler: r.list},
 		{Method: http.MethodGet, Path: "/networks/{id}", Handler: r.inspect},
+		{Method: http.MethodPost, Path: "/networks/create", Handler: r.create},
+		{Method: http.MethodDelete, Path: "/networks/{id}", Handler: r.remove},
+		{Method: http.MethodPost, Path: "/networks/{id}/connect", Handler: r.connect},
+		{Method: http.MethodPost, Path: "/networks/{id}/disconnect", Handler: r.disconnect},
+		{Method: http.MethodPost, Path: "/networks/prune", Handler: r.prune},
+		{Method: http.MethodPost, Path: "/berth/network/repair", Handler: r.repair},
 	}
 }
 
@@ -38,7 +58,7 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	networks, err := rt.backend.Networks(r.Context(), f)
+	networks, err := rt.backend.NetworkList(r.Context(), f)
 	if err != nil {
 		return err
 	}
@@ -57,9 +77,77 @@ func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 			return errdefs.InvalidParameterf("invalid value for verbose: %s: %w", v, err)
 		}
 	}
-	n, err := rt.backend.Network(r.Context(), r.PathValue("id"))
+	n, err := rt.backend.NetworkInspect(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
 	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), n))
+}
+
+// read reads a body that has to be there, and brings it to what the newest version says.
+func read[T any](r *http.Request, v *T) error {
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return errdefs.InvalidParameter(errors.New("invalid JSON: " + io.EOF.Error()))
+	}
+	if err := httputil.ReadJSON(r, v); err != nil {
+		return err
+	}
+	_, err := versions.Request(versions.FromContext(r.Context()), v)
+	return err
+}
+
+func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
+	var req networktypes.CreateRequest
+	if err := read(r, &req); err != nil {
+		return err
+	}
+	resp, err := rt.backend.NetworkCreate(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusCreated, resp)
+}
+
+func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
+	if err := rt.backend.NetworkRemove(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (rt *router) connect(_ http.ResponseWriter, r *http.Request) error {
+	var req networktypes.ConnectRequest
+	if err := read(r, &req); err != nil {
+		return err
+	}
+	return rt.connector.NetworkConnect(r.Context(), r.PathValue("id"), req)
+}
+
+func (rt *router) disconnect(_ http.ResponseWriter, r *http.Request) error {
+	var req networktypes.DisconnectRequest
+	if err := read(r, &req); err != nil {
+		return err
+	}
+	return rt.connector.NetworkDisconnect(r.Context(), r.PathValue("id"), req)
+}
+
+func (rt *router) prune(w http.ResponseWriter, r *http.Request) error {
+	f, err := httputil.Filters(r)
+	if err != nil {
+		return err
+	}
+	report, err := rt.backend.NetworksPrune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, report)
+}
+
+func (rt *router) repair(w http.ResponseWriter, _ *http.Request) error {
+	if err := rt.backend.Repair(); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -19,12 +19,12 @@ import (
 // engine has one network.
 type engine struct{}
 
-func (engine) Networks(context.Context, filters.Args) ([]network.Inspect, error) {
-	n, err := engine{}.Network(context.Background(), "host")
+func (engine) NetworkList(context.Context, filters.Args) ([]network.Inspect, error) {
+	n, err := engine{}.NetworkInspect(context.Background(), "host")
 	return []network.Inspect{*n}, err
 }
 
-func (engine) Network(_ context.Context, ref string) (*network.Inspect, error) {
+func (engine) NetworkInspect(_ context.Context, ref string) (*network.Inspect, error) {
 	if ref != "host" {
 		return nil, errdefs.NotFoundf("network %s not found", ref)
 	}
@@ -33,8 +33,33 @@ func (engine) Network(_ context.Context, ref string) (*network.Inspect, error) {
 	}, nil
 }
 
+func (engine) NetworkCreate(_ context.Context, req network.CreateRequest) (network.CreateResponse, error) {
+	return network.CreateResponse{ID: req.Name + "-id"}, nil
+}
+
+func (engine) NetworkRemove(_ context.Context, ref string) error {
+	return errdefs.Forbiddenf("%s is a pre-defined network and cannot be removed", ref)
+}
+
+func (engine) NetworksPrune(context.Context, filters.Args) (network.PruneReport, error) {
+	return network.PruneReport{}, nil
+}
+
+func (engine) Repair() error { return nil }
+
+func (engine) NetworkConnect(_ context.Context, ref string, req network.ConnectRequest) error {
+	if req.EndpointConfig != nil && req.EndpointConfig.MacAddress != "" {
+		return errdefs.Conflictf("%s: %s", ref, req.EndpointConfig.MacAddress)
+	}
+	return nil
+}
+
+func (engine) NetworkDisconnect(_ context.Context, ref string, req network.DisconnectRequest) error {
+	return errdefs.Systemf("container %s is not connected to network %s", req.Container, ref)
+}
+
 func TestNetworks(t *testing.T) {
-	s, err := server.New(server.Options{Routes: networkrouter.Routes(engine{})})
+	s, err := server.New(server.Options{Routes: networkrouter.Routes(engine{}, engine{})})
 	assert.NilError(t, err)
 	srv := httptest.NewServer(s.Handler())
 	defer srv.Close()

@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	networktypes "github.com/berthd/berth/api/types/network"
+	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/network"
+	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/libnetwork"
+)
+
+// NetworkConnect puts a container into a network: at once if it runs, else at its next start. A network that is not there
+// is an error then.
+func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktypes.ConnectRequest) error {
+	c, err := d.containers.Get(req.Container)
+	if err != nil {
+		return err
+	}
+	n, err := d.networks.Find(ref)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	name := ref
+	if n != nil {
+		name = n.Name
+	}
+	if err := libnetwork.CheckEndpoint(name, req.EndpointConfig); err != nil {
+		return err
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		if err := canConnect(rec, name); err != nil {
+			return err
+		}
+		ep := network.Asked(req.EndpointConfig)
+		if !connected(rec) {
+			_, err := c.Update(func(in *container.Intent) error {
+				in.Network.Networks[name] = ep
+				return nil
+			})
+			return err
+		}
+		if n == nil {
+			return errdefs.NotFoundf("network %s not found", ref)
+		}
+		if rec.Network.Networks[name] != nil {
+			return errdefs.Forbiddenf("endpoint with name %s already exists in network %s", trimName(rec.Name), name)
+		}
+		member := d.networkContainer(&rec.Intent)
+		set, err := d.networks.Connect(ctx, member, rec.Network, name, ep)
+		if err != nil {
+			return err
+		}
+		var stack undo.Stack
+		stack.Push("disconnect the container again", func(ctx context.Context) error {
+			_, err := d.networks.Disconnect(ctx, member, set, n)
+			return err
+		})
+		if err := d.updateNetwork(c, set); err != nil {
+			return stack.Run(ctx, err)
+		}
+		return nil
+	})
+}
+
+// connected tells whether a container has a network namespace that can be changed.
+func connected(rec *container.Record) bool { return rec.State.Live() && rec.Network.SandboxKey != "" }
+
+func canConnect(rec *container.Record, name string) error {
+	switch mode := rec.HostConfig.NetworkMode; {
+	case rec.Removed, rec.Desired == container.Gone, rec.State.Dead:
+		return errdefs.Systemf("Container %s is marked for removal and cannot be connected or disconnected to the network", rec.ID)
+	case mode.IsHost(), mode.IsContainer(), name == "host":
+		return errdefs.InvalidParameterf("container sharing network namespace with another container or host cannot be " +
+			"connected to any other network")
+	case mode.IsNone(), name == "none":
+		return errdefs.InvalidParameterf("container cannot be connected to multiple networks with one of the networks in " +
+			"private (none) mode")
+	}
+	return nil
+}
+
+// NetworkDisconnect takes a container out of a network.
+func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networktypes.DisconnectRequest) error {
+	c, err := d.containers.Get(req.Container)
+	if err != nil {
+		return err
+	}
+	n, err := d.networks.Find(ref)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	name := ref
+	if n != nil {
+		name = n.Name
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec := c.Snapshot()
+		switch {
+		case rec.Removed, rec.Desired == container.Gone, rec.State.Dead:
+			return errdefs.Systemf("Container %s is marked for removal and cannot be connected or disconnected to the network", rec.ID)
+		case rec.HostConfig.NetworkMode.IsHost() && name == "host":
+			return errdefs.InvalidParameterf("cannot disconnect container from host network - container was created in host " +
+				"network mode")
+		case rec.Network.Networks[name] == nil && n == nil:
+			return errdefs.NotFoundf("network %s not found", ref)
+		case rec.Network.Networks[name] == nil && connected(rec):
+			return errdefs.Systemf("container %s is not connected to network %s", rec.ID, name)
+		case rec.Network.Networks[name] == nil:
+			return errdefs.Systemf("container %s is not connected to the network %s", rec.ID, name)
+		case !connected(rec):
+			_, err := c.Update(func(in *container.Intent) error {
+				delete(in.Network.Networks, name)
+				return nil
+			})
+			return err
+		case n == nil:
+			return errdefs.NotFoundf("network %s not found", ref)
+		}
+		set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
+		if err != nil {
+			return err
+		}
+		return d.updateNetwork(c, set)
+	})
+}
+
+// updateNetwork records what has become of the network of a container that runs, and tells the container by its files.
+func (d *Daemon) updateNetwork(c *container.Container, set network.Settings) error {
+	rec, err := c.Update(func(in *container.Intent) error {
+		in.Network = set
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	in := rec.Intent
+	if err := d.writeHostFiles(&in); err != nil {
+		return errdefs.System(fmt.Errorf("write the container's hosts and resolv.conf: %w", err))
+	}
+	return nil
+}
