@@ -72,7 +72,7 @@ func TestHealth(t *testing.T) {
 	}
 
 	// becomes well, fails, recovers: each change is told once
-	turns := run("turns", probed("echo $0 checks; cat /well", nil))
+	turns := run("turns", probed("exec 2>&1; echo $0 checks; cat /well", nil))
 	is(turns, "unhealthy")
 	assert.DeepEqual(t, listed("unhealthy"), []string{"/turns (unhealthy)"})
 	h := healthOf(d, turns)
