@@ -79,7 +79,7 @@ func TestNotBuilt(t *testing.T) {
 	d := harness.Start(t, harness.NoImage())
 	for _, request := range []string{
 		"POST /images/create?fromImage=busybox&tag=latest", "POST /build", "POST /images/busybox/push",
-		"POST /networks/create", "POST /commit?container=x",
+		"POST /commit?container=x",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		resp := d.HTTP(method, path, nil)
