@@ -66,6 +66,10 @@ func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, e ver
 	default:
 		l.Debugf("%s %s failed", r.Method, r.URL.Path)
 	}
+	ended := w.Endless() && r.Context().Err() != nil // as endless answers do
+	if w.Started() && !w.TakenOver() && !ended {
+		panic(http.ErrAbortHandler) // cut off, so that the client does not take what it has got for the whole
+	}
 	if w.Started() || status == statusClientGone {
 		return
 	}

@@ -22,7 +22,7 @@ const MaxBody = 16 << 20
 
 // Handler answers one request. Names in the path are read with r.PathValue, the version of the API with
 // versions.FromContext(r.Context()). An error that comes before the first byte of the answer becomes a status and a
-// body; after it, it is only logged.
+// body; after it, the connection is cut, so that the client does not take what it has got for the whole.
 type Handler func(w http.ResponseWriter, r *http.Request) error
 
 // Route binds a handler to a method and a path. A path is a pattern of http.ServeMux; a name that may contain slashes

@@ -28,6 +28,12 @@ func NewWriter(w http.ResponseWriter, closing context.Context, cancel context.Ca
 // Started reports whether the status can no longer be chosen.
 func (w *Writer) Started() bool { return w.started }
 
+// TakenOver reports whether the connection belongs to the handler.
+func (w *Writer) TakenOver() bool { return w.conn != nil }
+
+// Endless reports whether the answer is a stream, which the server ends when it closes.
+func (w *Writer) Endless() bool { return w.unhook != nil }
+
 // Unwrap is for http.ResponseController.
 func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
