@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpproxy"
+
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/daemon/events"
@@ -155,7 +157,8 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	}
 	if d.images, err = image.New(ctx, image.Options{
 		Engine: d.storage, Layers: d.layers, InUse: d.imageUses,
-		Publish: func(action, id string, attrs map[string]string) { d.containers.TellOther("image", action, id, attrs) },
+		Publish:    func(action, id string, attrs map[string]string) { d.containers.TellOther("image", action, id, attrs) },
+		Registries: d.registries,
 	}); err != nil {
 		return err
 	}
@@ -224,10 +227,27 @@ func (d *Daemon) imageUses(imageID string) []image.Use {
 	recs, _ := d.containers.List()
 	for _, rec := range recs {
 		if rec.ImageID == imageID {
-			uses = append(uses, image.Use{ContainerID: rec.ID, Running: rec.State.Running, Ref: rec.Config.Image})
+			u := image.Use{ContainerID: rec.ID, Running: rec.State.Running, Ref: rec.Config.Image}
+			if rec.ImageManifest != nil {
+				u.Manifest = rec.ImageManifest.Digest.String()
+			}
+			uses = append(uses, u)
 		}
 	}
 	return uses
+}
+
+// registries tells the image service how registries are spoken to.
+func (d *Daemon) registries() image.Registries {
+	cfg := d.Config()
+	proxy := httpproxy.Config{
+		HTTPProxy: cfg.Proxies.HTTP, HTTPSProxy: cfg.Proxies.HTTPS, NoProxy: cfg.Proxies.No,
+	}
+	return image.Registries{
+		Mirrors: cfg.RegistryMirrors, Insecure: cfg.InsecureRegistries, Proxy: proxy.ProxyFunc(),
+		Downloads: cfg.MaxConcurrentDownloads, Uploads: cfg.MaxConcurrentUploads, Attempts: cfg.MaxDownloadAttempts,
+		UserAgent: "berth/" + d.host.version,
+	}
 }
 
 // trimName returns a container's name without its slash.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/berthd/berth/api/types/system"
 	"github.com/berthd/berth/api/types/versions"
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/daemon/config"
 	ring "github.com/berthd/berth/daemon/events"
 	"github.com/berthd/berth/daemon/logger/drivers"
 	"github.com/berthd/berth/libnetwork"
@@ -71,7 +73,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	no, none, can := false, []string(nil), d.host.oci.CanLimit
+	no, can := false, d.host.oci.CanLimit
 	proxies := store.Masked().Proxies
 	i := &system.Info{
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
@@ -86,11 +88,8 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: store.LogDriver,
 		CgroupDriver: store.CgroupDriver(), CgroupVersion: "1", KernelVersion: kernel, OSType: "linux",
 		Architecture: machine(), IndexServerAddress: "", NCPU: hostCPUs, MemTotal: totalMemory(),
-		RegistryConfig: &system.RegistryConfig{
-			AllowNondistributableArtifactsCIDRs: &none, AllowNondistributableArtifactsHostnames: &none,
-			InsecureRegistryCIDRs: []string{}, IndexConfigs: map[string]system.IndexConfig{}, Mirrors: []string{},
-		},
-		HTTPProxy: proxies.HTTP, HTTPSProxy: proxies.HTTPS, NoProxy: proxies.No,
+		RegistryConfig: registryConfig(&store.Config),
+		HTTPProxy:      proxies.HTTP, HTTPSProxy: proxies.HTTPS, NoProxy: proxies.No,
 		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
 		ServerVersion: d.host.version, Runtimes: d.infoRuntimes(store), DefaultRuntime: store.DefaultRuntime,
 		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: cmp.Or(store.InitPath, "docker-init"),
@@ -223,4 +222,24 @@ func (d *Daemon) SystemEvents(ctx context.Context, since, until time.Time, f fil
 			return err
 		}
 	}
+}
+
+// registryConfig shows how registries are spoken to. The loopback is always insecure.
+func registryConfig(cfg *config.Config) *system.RegistryConfig {
+	none, mirrors := []string{}, append([]string{}, cfg.RegistryMirrors...)
+	r := &system.RegistryConfig{
+		AllowNondistributableArtifactsCIDRs: &none, AllowNondistributableArtifactsHostnames: &none,
+		InsecureRegistryCIDRs: []string{"::1/128", "127.0.0.0/8"}, Mirrors: mirrors,
+		IndexConfigs: map[string]system.IndexConfig{
+			"docker.io": {Name: "docker.io", Mirrors: mirrors, Secure: true, Official: true},
+		},
+	}
+	for _, host := range cfg.InsecureRegistries {
+		if _, err := netip.ParsePrefix(host); err == nil {
+			r.InsecureRegistryCIDRs = append(r.InsecureRegistryCIDRs, host)
+		} else {
+			r.IndexConfigs[host] = system.IndexConfig{Name: host, Mirrors: []string{}}
+		}
+	}
+	return r
 }

@@ -138,8 +138,18 @@ func (s *Service) walk(ctx context.Context, target ocispec.Descriptor,
 
 // open reads the variant of target that fits this machine best: its own platform, else the first that there is.
 func (s *Service) open(ctx context.Context, target ocispec.Descriptor) (*variant, error) {
+	return s.openFor(ctx, target, nil)
+}
+
+// openFor is open for a platform, and nothing else, if one is named.
+func (s *Service) openFor(
+	ctx context.Context, target ocispec.Descriptor, platform *ocispec.Platform,
+) (*variant, error) {
 	var best *variant
 	host := platforms.Default()
+	if platform != nil {
+		host = platforms.OnlyStrict(*platform)
+	}
 	err := s.walk(ctx, target, func(desc ocispec.Descriptor, _ []ocispec.Descriptor) error {
 		if !images.IsManifestType(desc.MediaType) || desc.Annotations[attestation] != "" {
 			return nil
@@ -159,6 +169,9 @@ func (s *Service) open(ctx context.Context, target ocispec.Descriptor) (*variant
 	}
 	if best == nil {
 		return nil, errdefs.NotFoundf("%s has no manifest of an image", target.Digest)
+	}
+	if platform != nil && !host.Match(*best.desc.Platform) {
+		return nil, errdefs.NotFoundf("image %s is not here for the platform %s", target.Digest, platforms.Format(*platform))
 	}
 	return best, nil
 }

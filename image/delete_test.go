@@ -110,7 +110,7 @@ func TestDelete(t *testing.T) {
 				assert.Equal(t, len(e.stored()), 0, "%q", e.stored())
 				return
 			}
-			r, err := e.Inspect(t.Context(), id)
+			r, err := e.Inspect(t.Context(), id, imagetypes.InspectOptions{})
 			assert.NilError(t, err)
 			assert.DeepEqual(t, r.RepoTags, c.left)
 		})

@@ -56,7 +56,7 @@ func TestImportOptions(t *testing.T) {
 		Message: "hello", Platform: &ocispec.Platform{OS: "linux", Architecture: "aarch64"},
 	})
 	assert.NilError(t, err)
-	r, err := e.Inspect(t.Context(), id)
+	r, err := e.Inspect(t.Context(), id, imagetypes.InspectOptions{})
 	assert.NilError(t, err)
 	assert.Equal(t, *r.Comment, "hello")
 	assert.Equal(t, r.Architecture, "arm64")

@@ -13,13 +13,15 @@ import (
 
 // Inspect tells all about an image. All fields are filled; the API takes away what a version does not have. No image is
 // a NotFound.
-func (s *Service) Inspect(ctx context.Context, ref string) (*imagetypes.InspectResponse, error) {
+func (s *Service) Inspect(
+	ctx context.Context, ref string, o imagetypes.InspectOptions,
+) (*imagetypes.InspectResponse, error) {
 	ctx = s.engine.Context(ctx)
 	f, err := s.find(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.open(ctx, f.target)
+	v, err := s.openFor(ctx, f.target, o.Platform)
 	if err != nil {
 		return nil, fmt.Errorf("inspect %s: %w", ref, missing(ref, err))
 	}
@@ -45,7 +47,10 @@ func (s *Service) Inspect(ctx context.Context, ref string) (*imagetypes.InspectR
 		created := v.doc.Created.Format(time.RFC3339Nano)
 		r.Created = &created
 	}
-	return r, nil
+	if o.Manifests {
+		r.Manifests, err = s.manifests(ctx, f.entry)
+	}
+	return r, err
 }
 
 func rootFS(r ocispec.RootFS) imagetypes.RootFS {

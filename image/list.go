@@ -5,7 +5,6 @@ import (
 	"context"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,29 +18,48 @@ import (
 
 // List returns the images that the filters (dangling, label, before, since, until, reference) let through, newest
 // first. An image that cannot be read is listed with what is known of it.
-func (s *Service) List(ctx context.Context, args filters.Args) ([]imagetypes.Summary, error) {
-	ctx = s.engine.Context(ctx)
-	keep, err := s.newSieve(ctx, args)
+func (s *Service) List(ctx context.Context, o imagetypes.ListOptions) ([]imagetypes.Summary, error) {
+	list, _, err := s.list(s.engine.Context(ctx), o)
+	return list, err
+}
+
+// list is List. Of the images' parts it tells only if it had to look at them.
+func (s *Service) list(ctx context.Context, o imagetypes.ListOptions) ([]imagetypes.Summary, *shares, error) {
+	keep, err := s.newSieve(ctx, o.Filters)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all, err := s.entries(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var shares *shares
+	if o.SharedSize {
+		shares = s.shares(ctx, all)
 	}
 	list := make([]imagetypes.Summary, 0, len(all))
 	for _, e := range all {
 		if !keep.names(e) {
 			continue
 		}
-		if sum := s.summary(ctx, e); keep.summary(sum) {
-			list = append(list, sum)
+		sum := s.summary(ctx, e)
+		if !keep.summary(sum) {
+			continue
 		}
+		if o.SharedSize {
+			sum.SharedSize = shares.shared(e.target.Digest)
+		}
+		if o.Manifests {
+			if sum.Manifests, err = s.manifests(ctx, e); err != nil {
+				return nil, nil, err
+			}
+		}
+		list = append(list, sum)
 	}
 	slices.SortFunc(list, func(a, b imagetypes.Summary) int {
 		return cmp.Or(cmp.Compare(b.Created, a.Created), strings.Compare(a.ID, b.ID))
 	})
-	return list, nil
+	return list, shares, nil
 }
 
 func (s *Service) summary(ctx context.Context, e *entry) imagetypes.Summary {
@@ -93,12 +111,12 @@ func (s *Service) newSieve(ctx context.Context, args filters.Args) (*sieve, erro
 		}
 		k.olderThan(t)
 	}
-	for _, until := range args["until"] {
-		t, err := parseUntil(until, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		k.olderThan(t.Unix())
+	until, err := args.Until(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !until.IsZero() {
+		k.olderThan(until.Unix())
 	}
 	for _, ref := range args["since"] {
 		t, err := s.createdAt(ctx, ref)
@@ -150,21 +168,5 @@ func (k *sieve) names(e *entry) bool {
 
 func (k *sieve) summary(sum imagetypes.Summary) bool {
 	return (k.before == nil || sum.Created < *k.before) && (k.since == nil || sum.Created > *k.since) &&
-		k.args.Labels("label", sum.Labels)
-}
-
-// parseUntil reads a time: Unix seconds, RFC 3339, a date, or a duration before now.
-func parseUntil(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	if sec, err := strconv.ParseFloat(s, 64); err == nil {
-		return time.Unix(int64(sec), 0), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, errdefs.InvalidParameterf("invalid filter 'until=%s'", s)
+		k.args.Labels("label", sum.Labels) && (!k.args.Has("label!") || !k.args.Labels("label!", sum.Labels))
 }

@@ -14,6 +14,7 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/berthd/berth/api/types/filters"
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/api/types/versions"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/image"
@@ -23,7 +24,7 @@ import (
 // listed returns the names of the images that the filters let through, "-" for one without a name.
 func (e *env) listed(f filters.Args) []string {
 	e.t.Helper()
-	list, err := e.List(e.t.Context(), f)
+	list, err := e.List(e.t.Context(), imagetypes.ListOptions{Filters: f})
 	assert.NilError(e.t, err)
 	out := []string{}
 	for _, s := range list {
@@ -76,10 +77,10 @@ func TestListFilters(t *testing.T) {
 	for _, bad := range []filters.Args{
 		{"nonsense": {"x"}}, {"dangling": {"maybe"}}, {"until": {"soon"}}, {"reference": {"[a"}},
 	} {
-		_, err := e.List(t.Context(), bad)
+		_, err := e.List(t.Context(), imagetypes.ListOptions{Filters: bad})
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%v: %v", bad, err)
 	}
-	_, err := e.List(t.Context(), filters.Args{"before": {"nope"}})
+	_, err := e.List(t.Context(), imagetypes.ListOptions{Filters: filters.Args{"before": {"nope"}}})
 	assert.Error(t, err, "No such image: nope:latest")
 }
 
@@ -92,7 +93,7 @@ func TestListOfADamagedStore(t *testing.T) {
 		img.Manifest.Digest.Encoded())
 	assert.NilError(t, os.WriteFile(blob, []byte("{"), 0o600))
 	assert.Equal(t, len(e.listed(nil)), 2)
-	_, err = e.Inspect(t.Context(), "a")
+	_, err = e.Inspect(t.Context(), "a", imagetypes.InspectOptions{})
 	assert.Assert(t, err != nil)
 	_, err = e.Delete(t.Context(), "a", false)
 	assert.NilError(t, err)
@@ -106,7 +107,7 @@ func TestRecordedAnswers(t *testing.T) {
 	e.use(id, image.Use{ContainerID: "c1"})
 	p := versions.For("1.55")
 
-	r, err := e.Inspect(t.Context(), "busybox")
+	r, err := e.Inspect(t.Context(), "busybox", imagetypes.InspectOptions{})
 	assert.NilError(t, err)
 	assert.Assert(t, r.Size > 1<<20)
 	assert.Assert(t, time.Since(r.Metadata.LastTagTime) < time.Minute)
@@ -119,7 +120,7 @@ func TestRecordedAnswers(t *testing.T) {
 		"Metadata":{"LastTagTime":%[3]q},"Os":"linux","RepoDigests":["busybox@%[2]s"],"RepoTags":["busybox:latest"],
 		"RootFS":{"Layers":[%[4]q],"Type":"layers"},"Size":%[5]d}`, created, id, tagged, layer, r.Size))))
 
-	list, err := e.List(t.Context(), nil)
+	list, err := e.List(t.Context(), imagetypes.ListOptions{})
 	assert.NilError(t, err)
 	assert.Equal(t, len(list), 1)
 	assert.Equal(t, list[0].Size, r.Size)

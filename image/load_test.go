@@ -16,7 +16,7 @@ import (
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 
-	"github.com/berthd/berth/api/types/filters"
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/testcontainerd"
 	"github.com/berthd/berth/internal/testimage"
@@ -179,7 +179,7 @@ func TestLoadImageWithoutLayers(t *testing.T) {
 	_, err = e.Resolve(ctx, "scratchy")
 	assert.NilError(t, err)
 	assert.NilError(t, e.layers.Create(ctx, "c", img.ChainID))
-	_, err = e.Inspect(t.Context(), "scratchy")
+	_, err = e.Inspect(t.Context(), "scratchy", imagetypes.InspectOptions{})
 	assert.NilError(t, err)
 }
 
@@ -189,7 +189,7 @@ func TestLoadReplacesATagAndKeepsTheOldImage(t *testing.T) {
 	old := e.id("x")
 	e.mustLoad(testimage.DockerArchive(t, small(t, "new", "x")))
 	assert.Assert(t, e.id("x") != old)
-	r, err := e.Inspect(t.Context(), old)
+	r, err := e.Inspect(t.Context(), old, imagetypes.InspectOptions{})
 	assert.NilError(t, err)
 	assert.Equal(t, len(r.RepoTags), 0)
 	e.collect()
@@ -348,10 +348,10 @@ func TestAskingDoesNotWaitForALoad(t *testing.T) {
 	}()
 	_, err := w.Write(archive[:len(archive)/2])
 	assert.NilError(t, err)
-	list, err := e.List(t.Context(), filters.Args{})
+	list, err := e.List(t.Context(), imagetypes.ListOptions{})
 	assert.NilError(t, err)
 	assert.Equal(t, len(list), 1)
-	_, err = e.Inspect(t.Context(), "a")
+	_, err = e.Inspect(t.Context(), "a", imagetypes.InspectOptions{})
 	assert.NilError(t, err)
 	assert.NilError(t, e.Tag(t.Context(), "a", "b"))
 	_, err = e.Delete(t.Context(), "a", false)

@@ -38,7 +38,9 @@ func (e *entry) id() string { return e.target.Digest.String() }
 func (e *entry) tags() []string {
 	tags := make([]string, 0, len(e.names))
 	for _, n := range e.names {
-		tags = append(tags, reference.FamiliarString(n))
+		if _, ok := n.(reference.Tagged); ok { // or it was pulled by its digest
+			tags = append(tags, reference.FamiliarString(n))
+		}
 	}
 	return tags
 }

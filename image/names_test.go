@@ -10,6 +10,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/berthd/berth/api/types/filters"
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/testimage"
 )
@@ -99,7 +100,7 @@ func TestTag(t *testing.T) {
 	assert.Equal(t, e.id("b"), a)
 	assert.Equal(t, e.id(b), b) // stays, without a name
 	assert.NilError(t, e.Tag(t.Context(), b, "again"))
-	list, err := e.List(t.Context(), filters.Args{"dangling": {"true"}})
+	list, err := e.List(t.Context(), imagetypes.ListOptions{Filters: filters.Args{"dangling": {"true"}}})
 	assert.NilError(t, err)
 	assert.Equal(t, len(list), 0)
 	e.collect()
@@ -132,10 +133,10 @@ func TestNamesMovedAtOnce(t *testing.T) {
 	readers := sync.WaitGroup{}
 	readers.Go(func() {
 		for ctx.Err() == nil {
-			list, err := e.List(t.Context(), nil)
+			list, err := e.List(t.Context(), imagetypes.ListOptions{})
 			assert.Check(t, err)
 			assert.Check(t, len(list) == 2, "%d images", len(list))
-			_, err = e.Inspect(t.Context(), a)
+			_, err = e.Inspect(t.Context(), a, imagetypes.InspectOptions{})
 			assert.Check(t, err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
@@ -36,6 +37,7 @@ type Use struct {
 	ContainerID string
 	Running     bool
 	Ref         string // as the container's creator named the image
+	Manifest    string // digest of the manifest that was chosen
 }
 
 // Options are what New needs.
@@ -46,6 +48,8 @@ type Options struct {
 	InUse func(imageID string) []Use
 	// Publish tells of an event of type image. It does not wait for whoever listens.
 	Publish func(action, id string, attributes map[string]string)
+	// Registries tells how registries are spoken to; each operation asks once. Nil: without any settings.
+	Registries func() Registries
 }
 
 // Service is the image service. Its methods may be called from everywhere at once; asking never waits for a change.
@@ -55,11 +59,16 @@ type Service struct {
 	inUse   func(imageID string) []Use
 	publish func(action, id string, attributes map[string]string)
 
+	registries func() Registries
+
 	// change is a slot that is taken while names are moved, so that what a change decides on still holds when it is
 	// done. Whoever only reads does not take it.
 	change chan struct{}
 	// unpacks bounds how many layers are unpacked at once.
 	unpacks *semaphore.Weighted
+
+	pullsMu sync.Mutex
+	pulls   []string // leases of the pulls that run
 }
 
 // unpackWorkers is how many layers are unpacked at once, over all images. More gains little: the disk is the limit.
@@ -68,8 +77,11 @@ const unpackWorkers = 4
 // New returns the service. It gives up what a load or import left that the last engine did not live to end.
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
-		engine: o.Engine, layers: o.Layers, inUse: o.InUse, publish: o.Publish,
+		engine: o.Engine, layers: o.Layers, inUse: o.InUse, publish: o.Publish, registries: o.Registries,
 		change: make(chan struct{}, 1), unpacks: semaphore.NewWeighted(unpackWorkers),
+	}
+	if s.registries == nil {
+		s.registries = func() Registries { return Registries{} }
 	}
 	return s, s.dropStaleWork(s.engine.Context(ctx))
 }

@@ -31,9 +31,10 @@ type env struct {
 	address string
 	layers  *layer.Service
 
-	mu     sync.Mutex
-	uses   map[string][]image.Use
-	events []string
+	mu         sync.Mutex
+	uses       map[string][]image.Use
+	events     []string
+	registries image.Registries
 }
 
 func setup(t *testing.T) *env {
@@ -62,7 +63,8 @@ func (e *env) start(driver string) {
 		Publish: func(action, id string, attrs map[string]string) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			if !strings.HasPrefix(id, "sha256:") {
+			byName := action == "pull" || action == "push" || action == "prune"
+			if !byName && !strings.HasPrefix(id, "sha256:") {
 				e.t.Errorf("event %s about %q", action, id)
 			}
 			name := attrs["name"]
@@ -70,6 +72,11 @@ func (e *env) start(driver string) {
 				name = "<id>"
 			}
 			e.events = append(e.events, action+" "+name)
+		},
+		Registries: func() image.Registries {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.registries
 		},
 	})
 	assert.NilError(e.t, err)

@@ -27,6 +27,8 @@ import (
 const (
 	// workLabel is on the leases of loads and imports. What they hold is of no use once the engine has gone.
 	workLabel = "io.berthd.work"
+	// pullLabel is on the leases of pulls, with the name that is pulled.
+	pullLabel = "io.berthd.pull"
 	// workExpiry is when such a lease ends by itself, in case this engine never comes back to the storage.
 	workExpiry = 24 * time.Hour
 	// cleanupWait is how long giving up unfinished work may take.
@@ -60,8 +62,12 @@ func (w *work) end(ctx context.Context, failed bool) {
 		opts = append(opts, leases.SynchronousDelete)
 	}
 	if err := w.engine.Leases().Delete(ctx, w.lease, opts...); err != nil && !cerrdefs.IsNotFound(err) {
-		log.G(ctx).WithError(err).Warnf("cannot free what an unfinished image left; it goes in %v", workExpiry)
+		warnLeft(ctx, err)
 	}
+}
+
+func warnLeft(ctx context.Context, err error) {
+	log.G(ctx).WithError(err).Warnf("cannot free what an unfinished image left; it goes in %v", workExpiry)
 }
 
 // dropStaleWork gives up what the last engine did not live to end.

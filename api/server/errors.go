@@ -56,7 +56,7 @@ func Status(err error) int {
 // answerError tells the client about err in the form of its version, unless the answer has begun.
 func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, e versions.Endpoint, err error) {
 	status := Status(err)
-	if r.Context().Err() != nil && errdefs.IsCancelled(err) {
+	if r.Context().Err() != nil && (w.Started() || errdefs.IsCancelled(err)) {
 		status = statusClientGone
 	}
 	l := log.G(r.Context()).WithError(err).WithField("status", status)

@@ -432,7 +432,6 @@ func TestOrdinaryFiles(t *testing.T) {
 		`{"userns-remap": "default"}`:                                     "user namespaces",
 		`{"builder": {"entitlements": {"network-host": true}}}`:           "image builds",
 		`{"storage-opts": ["overlay2.size=1G"]}`:                          "options of storage drivers",
-		`{"registry-mirrors": ["https://mirror.test"]}`:                   "registries",
 	} {
 		_, _, err := load(t, content)
 		assert.ErrorContains(t, err, "is about "+want+", which this version of Berth does not have")

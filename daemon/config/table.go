@@ -2,9 +2,8 @@ package config
 
 // Features that other parts of Berth will bring.
 const (
-	registries = "registries"
-	networks   = "networks"
-	swarm      = "swarm mode"
+	networks = "networks"
+	swarm    = "swarm mode"
 )
 
 // table is all keys, by what they are about. It is only read. A key whose feature gets built loses its Missing, and
@@ -126,16 +125,16 @@ var table = []Key{
 	{Name: "resolv-conf", Missing: "another resolv.conf", Doc: "Known for the sake of old files."},
 
 	// Registries.
-	{Name: "insecure-registries", Flag: "insecure-registry", Reloadable: true, Missing: registries,
+	{Name: "insecure-registries", Flag: "insecure-registry", Reloadable: true,
 		check: checkInsecureRegistries, Doc: "Registries and networks that need no valid certificate."},
-	{Name: "registry-mirrors", Flag: "registry-mirror", Reloadable: true, Missing: registries, check: checkMirrors,
+	{Name: "registry-mirrors", Flag: "registry-mirror", Reloadable: true, check: checkMirrors,
 		Doc: "Mirrors of the default registry, tried first."},
 	{Name: "max-concurrent-downloads", Flag: "max-concurrent-downloads", Reloadable: true, zeroUnset: true,
-		Missing: registries, check: checkDownloads, Doc: "Layers that one pull fetches side by side."},
+		check: checkDownloads, Doc: "Layers that one pull fetches side by side."},
 	{Name: "max-concurrent-uploads", Flag: "max-concurrent-uploads", Reloadable: true, zeroUnset: true,
-		Missing: registries, check: checkUploads, Doc: "Layers that one push sends side by side."},
+		check: checkUploads, Doc: "Layers that one push sends side by side."},
 	{Name: "max-download-attempts", Flag: "max-download-attempts", Reloadable: true, zeroUnset: true,
-		Missing: registries, check: checkAttempts, Doc: "Attempts to fetch a layer."},
+		check: checkAttempts, Doc: "Attempts to fetch a layer."},
 
 	// Networks.
 	{Name: "allow-direct-routing", Flag: "allow-direct-routing", Missing: networks,

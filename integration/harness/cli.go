@@ -26,6 +26,15 @@ type Result struct {
 	Code           int
 }
 
+// Tool is the path of a program that scripts/setup has unpacked for tests.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(root(), "bin/tools", name)
+	_, err := os.Stat(path)
+	assert.NilError(t, err, "run scripts/setup test")
+	return path
+}
+
 // CLIs are the paths of the docker CLIs to test with: Debian's, then those in $PATH.
 func CLIs(t testing.TB) []string {
 	t.Helper()

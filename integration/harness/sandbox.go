@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -103,6 +104,18 @@ func (s *Sandbox) Listen(t testing.TB, network, address string) net.Listener {
 	runtime.UnlockOSThread()
 	assert.NilError(t, lerr)
 	return l
+}
+
+// Background runs a command in the sandbox until the test ends.
+func (s *Sandbox) Background(t testing.TB, name string, args ...string) {
+	t.Helper()
+	cmd := s.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	assert.NilError(t, cmd.Start())
+	t.Cleanup(func() {
+		assert.Check(t, syscall.Kill(onlyChild(t, cmd.Process.Pid), syscall.SIGKILL))
+		_ = cmd.Wait() // killed
+	})
 }
 
 // Proc is the path of a process' folder in the sandbox's /proc, for a pid as it is seen inside.

@@ -25,7 +25,37 @@ type Summary struct {
 	SharedSize  int64 // bytes; -1: not worked out
 	Size        int64 // bytes
 	// VirtualSize is Size. It left in 1.44.
-	VirtualSize *int64 `json:",omitempty"`
+	VirtualSize *int64            `json:",omitempty"`
+	Manifests   []ManifestSummary `json:",omitempty"` // only when asked for
+}
+
+// ManifestSummary is one manifest of an image.
+type ManifestSummary struct {
+	ID          string // digest
+	Descriptor  ocispec.Descriptor
+	Available   bool // all that it refers to is here
+	Size        ManifestSize
+	Kind        string           // image, attestation or unknown
+	ImageData   *ImageData       `json:",omitempty"` // of an image
+	Attestation *AttestationData `json:"AttestationData,omitempty"`
+}
+
+// ManifestSize is how many bytes of a manifest are here: blobs alone, and with what they are unpacked to.
+type ManifestSize struct {
+	Content int64
+	Total   int64
+}
+
+// ImageData tells of the manifest of an image.
+type ImageData struct {
+	Platform   ocispec.Platform
+	Containers []string // ids of those that use it
+	Size       struct{ Unpacked int64 }
+}
+
+// AttestationData tells of a manifest that says something about another.
+type AttestationData struct {
+	For string // digest of that one
 }
 
 // InspectResponse is what GET /images/{name}/json answers.
@@ -53,6 +83,7 @@ type InspectResponse struct {
 	RootFS      RootFS
 	Metadata    Metadata
 	Descriptor  *ocispec.Descriptor `json:",omitempty"`
+	Manifests   []ManifestSummary   `json:",omitempty"` // only when asked for
 }
 
 // Config is what an image presets for its containers, as inspect shows it.
@@ -96,4 +127,42 @@ type Metadata struct {
 type DeleteResponse struct {
 	Untagged string `json:",omitempty"`
 	Deleted  string `json:",omitempty"`
+}
+
+// SearchResults are what a registry found, as it answers.
+type SearchResults struct {
+	Query      string         `json:"query"`
+	NumResults int            `json:"num_results"`
+	Results    []SearchResult `json:"results"`
+}
+
+// SearchResult is one repository that was found.
+type SearchResult struct {
+	StarCount   int    `json:"star_count"`
+	IsOfficial  bool   `json:"is_official"`
+	Name        string `json:"name"`
+	IsAutomated bool   `json:"is_automated"`
+	Description string `json:"description"`
+}
+
+// DistributionInspect is the body of GET /distribution/{name}/json.
+type DistributionInspect struct {
+	Descriptor ocispec.Descriptor
+	Platforms  []ocispec.Platform
+}
+
+// HistoryItem is one step that an image was made in.
+type HistoryItem struct {
+	ID        string `json:"Id"` // <missing> but for the newest
+	Created   int64  // Unix seconds
+	CreatedBy string
+	Tags      []string // null but for the newest
+	Size      int64    // bytes of the layer, unpacked
+	Comment   string
+}
+
+// PruneResponse is the body of POST /images/prune. ImagesDeleted is null when there was nothing to do.
+type PruneResponse struct {
+	ImagesDeleted  []DeleteResponse
+	SpaceReclaimed int64 // bytes
 }

@@ -1,5 +1,7 @@
 package versions
 
+import "math"
+
 // Behaviour is what handlers do differently in some versions.
 type Behaviour struct {
 	PlainErrors      bool // below 1.24: errors are plain text, not JSON
@@ -17,6 +19,7 @@ type Behaviour struct {
 	StatsNotBoth     bool // 1.41 to 1.51: stats refuses stream with one-shot
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
+	ImagePlatforms   int  // how many platforms history, save and load take: none below 1.48, one below 1.52, then any
 }
 
 func behaviours() []Change {
@@ -49,6 +52,10 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
 		{From: "1.52", What: "events are JSON lines", Do: []effect{
 			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
+		{From: "1.48", Below: "1.52", What: "history, save and load take a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.ImagePlatforms = 1 })}},
+		{From: "1.52", What: "save and load take several platforms", Do: []effect{
+			behaviour(func(b *Behaviour) { b.ImagePlatforms = math.MaxInt })}},
 		{From: "1.54", What: "logs can be JSON records", Do: []effect{
 			behaviour(func(b *Behaviour) { b.LogsAsJSON = true })}},
 	}

@@ -58,7 +58,7 @@ func (rt *router) archivePath(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return download(w, r, "application/x-tar", func(begin func(context.Context) io.Writer) error {
+	return download(w, "application/x-tar", func(begin func(context.Context) io.Writer) error {
 		return rt.backend.ContainerArchivePath(r.Context(), r.PathValue("name"), path, func(ctx context.Context, st containertypes.PathStat) io.Writer {
 			if err := setPathStat(w, st); err != nil {
 				log.G(ctx).WithError(err).Error("a file cannot be told about")
@@ -77,38 +77,26 @@ func (rt *router) copyPath(w http.ResponseWriter, r *http.Request) error {
 	if body.Resource == "" {
 		return errdefs.InvalidParameterf("Path cannot be empty")
 	}
-	return download(w, r, "application/x-tar", func(begin func(context.Context) io.Writer) error {
+	return download(w, "application/x-tar", func(begin func(context.Context) io.Writer) error {
 		return rt.backend.ContainerCopy(r.Context(), r.PathValue("name"), body.Resource, begin)
 	})
 }
 
 func (rt *router) export(w http.ResponseWriter, r *http.Request) error {
-	return download(w, r, "application/octet-stream", func(begin func(context.Context) io.Writer) error {
+	return download(w, "application/octet-stream", func(begin func(context.Context) io.Writer) error {
 		return rt.backend.ContainerExport(r.Context(), r.PathValue("name"), begin)
 	})
 }
 
-// download answers with what send writes. If that fails in the middle the connection is broken off, so that nobody takes
-// a part for the whole.
-func download(w http.ResponseWriter, r *http.Request, contentType string, send func(begin func(context.Context) io.Writer) error) error {
+// download answers with what send writes. If that fails in the middle the server cuts the answer off.
+func download(w http.ResponseWriter, contentType string, send func(begin func(context.Context) io.Writer) error) error {
 	stop := func() bool { return true }
-	begun := false
-	err := send(func(ctx context.Context) (out io.Writer) {
-		begun = true
+	defer func() { stop() }()
+	return send(func(ctx context.Context) (out io.Writer) {
 		w.Header().Set("Content-Type", contentType)
 		out, stop = httputil.Download(ctx, w)
 		return out
 	})
-	stop()
-	if err != nil && begun {
-		level := log.WarnLevel
-		if r.Context().Err() != nil { // the client has left
-			level = log.DebugLevel
-		}
-		log.G(r.Context()).WithError(err).Logf(level, "%s %s was broken off", r.Method, r.URL.Path)
-		panic(http.ErrAbortHandler)
-	}
-	return err
 }
 
 func (rt *router) extractToDir(w http.ResponseWriter, r *http.Request) error {

@@ -3,6 +3,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,13 +24,24 @@ import (
 
 // Backend is what the routes ask for. Errors have a class.
 type Backend interface {
-	List(ctx context.Context, f filters.Args) ([]imagetypes.Summary, error)
-	Inspect(ctx context.Context, ref string) (*imagetypes.InspectResponse, error)
+	List(ctx context.Context, o imagetypes.ListOptions) ([]imagetypes.Summary, error)
+	Inspect(ctx context.Context, ref string, o imagetypes.InspectOptions) (*imagetypes.InspectResponse, error)
+	History(ctx context.Context, ref string, platform *ocispec.Platform) ([]imagetypes.HistoryItem, error)
 	// Load calls tell with a line for each image.
 	Load(ctx context.Context, in io.Reader, tell func(line string)) error
 	Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error)
 	Tag(ctx context.Context, src, dst string) error
 	Delete(ctx context.Context, ref string, force bool) ([]imagetypes.DeleteResponse, error)
+	Prune(ctx context.Context, f filters.Args) (imagetypes.PruneResponse, error)
+	// Save writes nothing before it knows that all images are there.
+	Save(ctx context.Context, refs []string, platforms []ocispec.Platform, out io.Writer) error
+
+	// Pull and Push call tell for each message; until the first the error can become a status.
+	Pull(ctx context.Context, o imagetypes.PullOptions, tell func(imagetypes.Message)) error
+	Push(ctx context.Context, o imagetypes.PushOptions, tell func(imagetypes.Message)) error
+	Login(ctx context.Context, auth imagetypes.Auth) error
+	Search(ctx context.Context, term string, limit int, auth imagetypes.Auth) (imagetypes.SearchResults, error)
+	Distribution(ctx context.Context, ref string, auth imagetypes.Auth) (imagetypes.DistributionInspect, error)
 }
 
 type router struct {
@@ -46,6 +58,14 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/images/create", Handler: r.create},
 		{Method: http.MethodPost, Path: "/images/{name...}/tag", Handler: r.tag},
 		{Method: http.MethodDelete, Path: "/images/{name...}", Handler: r.remove},
+		{Method: http.MethodGet, Path: "/images/{name...}/history", Handler: r.history},
+		{Method: http.MethodGet, Path: "/images/{name...}/get", Handler: r.save},
+		{Method: http.MethodGet, Path: "/images/get", Handler: r.save},
+		{Method: http.MethodPost, Path: "/images/prune", Handler: r.prune},
+		{Method: http.MethodPost, Path: "/images/{name...}/push", Handler: r.push},
+		{Method: http.MethodGet, Path: "/images/search", Handler: r.search},
+		{Method: http.MethodGet, Path: "/distribution/{name...}/json", Handler: r.distribution},
+		{Method: http.MethodPost, Path: "/auth", Handler: r.login},
 	}
 }
 
@@ -62,7 +82,13 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		f = with
 	}
-	list, err := rt.backend.List(r.Context(), f)
+	o := imagetypes.ListOptions{
+		Filters: f, SharedSize: httputil.Bool(r, "shared-size"), Manifests: httputil.Bool(r, "manifests"),
+	}
+	if _, err := versions.Request(p, &o); err != nil {
+		return err
+	}
+	list, err := rt.backend.List(r.Context(), o)
 	if err != nil {
 		return err
 	}
@@ -74,44 +100,45 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
-	img, err := rt.backend.Inspect(r.Context(), r.PathValue("name"))
+	p := versions.FromContext(r.Context())
+	wanted, err := queryPlatform(r)
 	if err != nil {
 		return err
 	}
-	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), img))
-}
-
-// record is one message of a progress stream.
-type record struct {
-	Stream string       `json:"stream,omitempty"`
-	Status string       `json:"status,omitempty"`
-	Detail *errorDetail `json:"errorDetail,omitempty"`
-	Error  string       `json:"error,omitempty"`
-}
-
-type errorDetail struct {
-	Message string `json:"message"`
-}
-
-// load answers 200 whatever happens: what goes wrong is a record of the stream.
-func (rt *router) load(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	out := httputil.FlushWriter(w)
-	tell := func(line string) { _ = httputil.EncodeJSON(out, record{Stream: line}) }
-	err := rt.backend.Load(r.Context(), r.Body, tell)
-	if err != nil {
-		return httputil.EncodeJSON(out, record{Detail: &errorDetail{err.Error()}, Error: err.Error()})
+	o := imagetypes.InspectOptions{Platform: wanted, Manifests: httputil.Bool(r, "manifests")}
+	if _, err := versions.Request(p, &o); err != nil {
+		return err
 	}
-	return nil
+	if o.Manifests && o.Platform != nil {
+		return errdefs.InvalidParameterf("conflicting options: manifests and platform options cannot both be set")
+	}
+	img, err := rt.backend.Inspect(r.Context(), r.PathValue("name"), o)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, versions.Response(p, img))
 }
 
-// create imports a file system that the request brings. Pulling comes with registries.
+// load answers 200 whatever happens: what goes wrong is a message of the stream.
+func (rt *router) load(w http.ResponseWriter, r *http.Request) error {
+	wanted, err := queryPlatforms(r)
+	if err != nil {
+		return err
+	}
+	if len(wanted) > 0 {
+		return errdefs.NotImplementedf("loading an image for one platform only is not built into Berth: load all of it")
+	}
+	s := newStream(w, r)
+	s.begin()
+	return s.end(rt.backend.Load(r.Context(), r.Body, func(line string) { s.tell(imagetypes.Message{Stream: line}) }))
+}
+
+// create pulls an image, or imports a file system that the request brings.
 func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	switch src := q.Get("fromSrc"); {
 	case q.Get("fromImage") != "":
-		return errdefs.NotImplementedf("pulling images is not built into Berth yet: use docker load or docker import")
+		return rt.pull(w, r)
 	case src == "":
 		return errdefs.InvalidParameter(errors.New("one of fromImage and fromSrc has to be given"))
 	case src != "-":
@@ -130,9 +157,9 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	return httputil.EncodeJSON(w, record{Status: id})
+	s := newStream(w, r)
+	s.tell(imagetypes.Message{Status: id})
+	return s.end(nil)
 }
 
 // withTag joins the two halves that a name comes in. A tag, which may be a digest too, counts more than one that repo
@@ -193,4 +220,86 @@ func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return httputil.WriteJSON(w, http.StatusOK, list)
+}
+
+func (rt *router) history(w http.ResponseWriter, r *http.Request) error {
+	wanted, err := queryPlatform(r)
+	if err != nil {
+		return err
+	}
+	if versions.FromContext(r.Context()).ImagePlatforms == 0 {
+		wanted = nil
+	}
+	list, err := rt.backend.History(r.Context(), r.PathValue("name"), wanted)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, list)
+}
+
+func (rt *router) save(w http.ResponseWriter, r *http.Request) error {
+	names := r.URL.Query()["names"]
+	if name := r.PathValue("name"); name != "" {
+		names = []string{name}
+	}
+	wanted, err := queryPlatforms(r)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-tar")
+	return rt.backend.Save(r.Context(), names, wanted, w)
+}
+
+func (rt *router) prune(w http.ResponseWriter, r *http.Request) error {
+	f, err := httputil.Filters(r)
+	if err != nil {
+		return err
+	}
+	resp, err := rt.backend.Prune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusOK, resp)
+}
+
+// queryPlatforms reads the platforms, as JSON, that save and load take from some version on.
+func queryPlatforms(r *http.Request) (all []ocispec.Platform, _ error) {
+	texts := r.URL.Query()["platform"]
+	switch most := versions.FromContext(r.Context()).ImagePlatforms; {
+	case most == 0:
+		return nil, nil
+	case len(texts) > most:
+		return nil, errdefs.InvalidParameterf("multiple platform parameters are not supported in this API version; " +
+			"use API version 1.52 or later")
+	}
+	for _, s := range texts {
+		p, err := jsonPlatform(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *p)
+	}
+	return all, nil
+}
+
+// queryPlatform reads one platform, as JSON; nil if there is none.
+func queryPlatform(r *http.Request) (*ocispec.Platform, error) {
+	if s := r.URL.Query().Get("platform"); s != "" {
+		return jsonPlatform(s)
+	}
+	return nil, nil
+}
+
+func jsonPlatform(s string) (*ocispec.Platform, error) {
+	var p ocispec.Platform
+	if err := json.Unmarshal([]byte(s), &p); err != nil {
+		return nil, errdefs.InvalidParameterf("failed to parse platform: %w", err)
+	}
+	if p.OS == "" || p.Architecture == "" {
+		if p.OSVersion != "" || p.Variant != "" || len(p.OSFeatures) > 0 {
+			return nil, errdefs.InvalidParameterf("optional platform fields provided, but OS and Architecture are missing")
+		}
+		return nil, errdefs.InvalidParameterf("both OS and Architecture must be provided")
+	}
+	return &p, nil
 }
