@@ -21,14 +21,9 @@ import (
 // Import makes an image with one layer out of a tar archive, plain or compressed, and returns its id. Something wrong
 // with the options or the archive is an InvalidParameter and leaves nothing behind.
 func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error) {
-	var name reference.Named
-	if o.Ref != "" {
-		if name, err = parseName(o.Ref); err != nil {
-			return "", err
-		}
-		if _, ok := name.(reference.Digested); ok {
-			return "", errdefs.InvalidParameterf("cannot import digest reference")
-		}
+	name, err := newName(o.Ref)
+	if err != nil {
+		return "", err
 	}
 	config := &Config{}
 	if err := applyChanges(config, o.Changes); err != nil {
@@ -50,19 +45,43 @@ func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.
 	if _, err := w.complete(ctx, target); err != nil {
 		return "", err
 	}
+	return w.publishNew(ctx, "import", target, name, config.Labels)
+}
+
+// publishNew makes an image of target, named or not, and tells so.
+func (w *work) publishNew(
+	ctx context.Context, action string, target ocispec.Descriptor, name reference.Named, labels map[string]string,
+) (id string, err error) {
 	b := bundle{target: target}
 	if name != nil {
 		b.names = []reference.Named{name}
 	}
-	if err := s.nameAll(ctx, []bundle{b}); err != nil {
+	if err := w.nameAll(ctx, []bundle{b}); err != nil {
 		return "", err
 	}
 	id = target.Digest.String()
-	s.tell("import", id, id, config.Labels)
+	if action != "" {
+		w.tell(action, id, id, labels)
+	}
 	if name != nil {
-		s.tell("tag", id, reference.FamiliarString(name), config.Labels)
+		w.tell("tag", id, reference.FamiliarString(name), labels)
 	}
 	return id, nil
+}
+
+// newName reads the name of an image that is to be made; none is nil.
+func newName(ref string) (reference.Named, error) {
+	if ref == "" {
+		return nil, nil
+	}
+	name, err := parseName(ref)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := name.(reference.Digested); ok {
+		return nil, errdefs.InvalidParameterf("a new image cannot be named by a digest: %s", ref)
+	}
+	return name, nil
 }
 
 // storeLayer stores the archive in as a compressed layer, and returns the digest of the plain archive with it.

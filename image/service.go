@@ -30,6 +30,7 @@ type Engine interface {
 	Leases() leases.Manager
 	Snapshotter() snapshots.Snapshotter
 	Applier() diff.Applier
+	Comparer() diff.Comparer
 }
 
 // Use is a container that was made of an image.

@@ -12,8 +12,9 @@ import (
 func cliRunTerminal(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 	term := cli.Terminal("run", "-it", "--rm", "--network", "none", "--hostname", "box", "busybox")
 	term.Expect("/ # ")
-	term.Type("stty size\r")
-	assert.Equal(t, term.Expect("/ # "), "stty size\n24 80\n/ # ")
+	// An old CLI tells the size only after the start.
+	term.Type("until [ \"$(stty size)\" = \"24 80\" ]; do usleep 10000; done; echo fits\r")
+	term.Expect("\nfits\n/ # ")
 	term.Resize(40, 100)
 	term.Type("until [ \"$(stty size)\" = \"40 100\" ]; do usleep 10000; done; hostname\r")
 	term.Expect("\nbox\n/ # ")
@@ -23,7 +24,7 @@ func cliRunTerminal(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 	term.Expect("^C\n/ # ")
 	term.Type("exit 7\r")
 	rest, code := term.End()
-	assert.Equal(t, rest, "exit 7\n")
+	assert.Assert(t, strings.HasSuffix(rest, "exit 7\n"), "%q", rest) // the shell may have shown its prompt once more
 	assert.Equal(t, code, 7)
 	assert.Equal(t, cli.Run("ps", "-aq"), "")
 }

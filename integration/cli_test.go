@@ -44,6 +44,7 @@ func TestCLI(t *testing.T) {
 				{"restart policies and init", cliRestartAndInit},
 				{"health", cliHealth},
 				{"prune", cliPrune},
+				{"commit", cliCommit},
 				{"diff", cliDiff},
 				{"cp and export", cliCopy},
 				{"events", cliEvents},

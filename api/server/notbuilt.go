@@ -41,7 +41,6 @@ type feature struct {
 func features() []feature {
 	return []feature{
 		{prefix: "/containers/{id}/checkpoints", what: "checkpoints are"},
-		{prefix: "/commit", what: "making an image of a container is"},
 		{prefix: "/images/{name...}/attestations", what: "attestations are"},
 		{method: "PUT", prefix: "/volumes", swarm: true},
 		{prefix: "/networks", what: "managing networks is"},

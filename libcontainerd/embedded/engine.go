@@ -43,6 +43,7 @@ type Engine struct {
 	leases      leases.Manager
 	snapshotter snapshots.Snapshotter
 	applier     diff.Applier
+	comparer    diff.Comparer
 
 	closers []func() error // in the order of the start
 }
@@ -107,6 +108,9 @@ func (e *Engine) Snapshotter() snapshots.Snapshotter { return e.snapshotter }
 
 // Applier unpacks blobs onto snapshots.
 func (e *Engine) Applier() diff.Applier { return e.applier }
+
+// Comparer packs into a blob how two file systems differ.
+func (e *Engine) Comparer() diff.Comparer { return e.comparer }
 
 // Close ends what Start began. No store may be in use any more.
 func (e *Engine) Close(context.Context) error {

@@ -43,7 +43,7 @@ func (e *Engine) connect(ctx context.Context, cfg Config) error {
 	e.images = c.ImageService()
 	e.leases = c.LeasesService()
 	e.snapshotter = c.SnapshotService(e.driver)
-	e.applier = c.DiffService()
+	e.applier, e.comparer = c.DiffService(), c.DiffService()
 	return nil
 }
 

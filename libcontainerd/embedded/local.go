@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	cerrdefs "github.com/containerd/errdefs"
@@ -60,7 +61,7 @@ func (e *Engine) open(ctx context.Context, cfg Config) error {
 	e.images = metadata.NewImageStore(mdb)
 	e.leases = &leaseManager{Manager: metadata.NewLeaseManager(mdb), gc: gc}
 	e.snapshotter = mdb.Snapshotter(e.driver)
-	e.applier = apply.NewFileSystemApplier(e.content)
+	e.applier, e.comparer = apply.NewFileSystemApplier(e.content), walking.NewWalkingDiff(e.content)
 	e.parallel = e.driver == Overlayfs
 	return nil
 }

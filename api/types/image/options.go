@@ -62,3 +62,15 @@ type PushOptions struct {
 	Platform *ocispec.Platform
 	Auth     Auth
 }
+
+// CommitOptions say what to make of a container.
+type CommitOptions struct {
+	// Ref is the name of the new image; empty for none.
+	Ref     string
+	Author  string
+	Comment string
+	// Changes are instructions of a Dockerfile that set the image's config.
+	Changes []string
+	// Pause has the container's processes frozen meanwhile.
+	Pause bool
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berthd/berth/api/server/httputil"
 	containertypes "github.com/berthd/berth/api/types/container"
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/api/types/filters"
 )
 
@@ -42,6 +43,9 @@ type Backend interface {
 	ContainerExtractToDir(ctx context.Context, name string, o containertypes.ExtractOptions, content func(context.Context) io.Reader) error
 	ContainerExport(ctx context.Context, name string, begin func(context.Context) io.Writer) error
 	ContainerAttach(ctx context.Context, name string, o containertypes.AttachOptions) error
+
+	// ContainerCommit takes from the container what cfg, which may be nil, leaves out.
+	ContainerCommit(ctx context.Context, name string, cfg *containertypes.Config, o imagetypes.CommitOptions) (id string, err error)
 
 	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
 	ContainerExecInspect(id string) (*containertypes.ExecInspect, error)
@@ -86,6 +90,7 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodGet, Path: "/containers/{name}/attach/ws", Handler: r.attachWebSocket},
 		{Method: http.MethodDelete, Path: "/containers/{name}", Handler: r.remove},
 		{Method: http.MethodPost, Path: "/containers/{name}/exec", Handler: r.execCreate},
+		{Method: http.MethodPost, Path: "/commit", Handler: r.commit},
 		{Method: http.MethodPost, Path: "/exec/{id}/start", Handler: r.execStart},
 		{Method: http.MethodPost, Path: "/exec/{id}/resize", Handler: r.execResize},
 		{Method: http.MethodGet, Path: "/exec/{id}/json", Handler: r.execInspect},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berthd/berth/api/server/httputil"
 	containertypes "github.com/berthd/berth/api/types/container"
+	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/api/types/versions"
 	"github.com/berthd/berth/errdefs"
 )
@@ -178,4 +179,26 @@ func (rt *router) wait(w http.ResponseWriter, r *http.Request) error {
 		return httputil.EncodeJSON(w, versions.Response(p, &resp))
 	}
 	return httputil.WriteJSON(w, http.StatusOK, versions.Response(p, &resp))
+}
+
+func (rt *router) commit(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	o := imagetypes.CommitOptions{
+		Author: q.Get("author"), Comment: q.Get("comment"), Changes: q["changes"], Pause: httputil.BoolOr(r, "pause", true),
+	}
+	var err error
+	if o.Ref, err = httputil.WithTag(q.Get("repo"), q.Get("tag")); err != nil {
+		return err
+	}
+	var cfg *containertypes.Config
+	if err := httputil.ReadJSON(r, &cfg); err != nil {
+		return err
+	}
+	id, err := rt.backend.ContainerCommit(r.Context(), q.Get("container"), cfg, o)
+	if err != nil {
+		return err
+	}
+	return httputil.WriteJSON(w, http.StatusCreated, struct {
+		ID string `json:"Id"`
+	}{id})
 }

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/api/server/httputil"
@@ -147,7 +145,7 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	}
 	o := imagetypes.ImportOptions{Message: q.Get("message"), Changes: q["changes"]}
 	var err error
-	if o.Ref, err = withTag(q.Get("repo"), q.Get("tag")); err != nil {
+	if o.Ref, err = httputil.WithTag(q.Get("repo"), q.Get("tag")); err != nil {
 		return err
 	}
 	if o.Platform, err = platform(q.Get("platform")); err != nil {
@@ -160,27 +158,6 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	s := newStream(w, r)
 	s.tell(imagetypes.Message{Status: id})
 	return s.end(nil)
-}
-
-// withTag joins the two halves that a name comes in. A tag, which may be a digest too, counts more than one that repo
-// has already.
-func withTag(repo, tag string) (string, error) {
-	if repo == "" || tag == "" {
-		return repo, nil
-	}
-	name, err := reference.ParseNormalizedNamed(repo)
-	if err != nil {
-		return "", errdefs.InvalidParameter(err)
-	}
-	name = reference.TrimNamed(name)
-	if dgst, err := digest.Parse(tag); err == nil {
-		return reference.FamiliarName(name) + "@" + dgst.String(), nil
-	}
-	tagged, err := reference.WithTag(name, tag)
-	if err != nil {
-		return "", errdefs.InvalidParameter(err)
-	}
-	return reference.FamiliarString(tagged), nil
 }
 
 func platform(s string) (*ocispec.Platform, error) {
@@ -199,7 +176,7 @@ func (rt *router) tag(w http.ResponseWriter, r *http.Request) error {
 	if repo == "" {
 		return errdefs.InvalidParameterf("the query needs the repository (repo) that the image is to be in")
 	}
-	dst, err := withTag(repo, tag)
+	dst, err := httputil.WithTag(repo, tag)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func credentials(r *http.Request) (auth imagetypes.Auth) {
 func (rt *router) pull(w http.ResponseWriter, r *http.Request) (err error) {
 	q := r.URL.Query()
 	o := imagetypes.PullOptions{Auth: credentials(r)}
-	if o.Ref, err = withTag(q.Get("fromImage"), q.Get("tag")); err != nil {
+	if o.Ref, err = httputil.WithTag(q.Get("fromImage"), q.Get("tag")); err != nil {
 		return err
 	}
 	if o.Platform, err = platform(q.Get("platform")); err != nil {
@@ -44,7 +44,7 @@ func (rt *router) pull(w http.ResponseWriter, r *http.Request) (err error) {
 
 func (rt *router) push(w http.ResponseWriter, r *http.Request) (err error) {
 	o := imagetypes.PushOptions{Auth: credentials(r)}
-	if o.Ref, err = withTag(r.PathValue("name"), r.URL.Query().Get("tag")); err != nil {
+	if o.Ref, err = httputil.WithTag(r.PathValue("name"), r.URL.Query().Get("tag")); err != nil {
 		return err
 	}
 	if o.Platform, err = queryPlatform(r); err != nil {
