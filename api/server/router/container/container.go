@@ -8,8 +8,8 @@ import (
 
 	"github.com/berthd/berth/api/server/httputil"
 	containertypes "github.com/berthd/berth/api/types/container"
-	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/api/types/filters"
+	imagetypes "github.com/berthd/berth/api/types/image"
 )
 
 // Backend is what the routes ask for. Errors have a class.
