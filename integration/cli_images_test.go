@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"strconv"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -29,7 +31,8 @@ func cliCommit(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 	assert.Equal(t, bad.Code, 1)
 	assert.Assert(t, cmp.Contains(bad.Stderr, "RUN is not a valid change command"))
 	assert.Assert(t, cmp.Contains(cli.Try("commit", "gone").Stderr, "No such container: gone"))
-	events := cli.Run("events", "--since", "1", "--until", "0s", "--filter", "container=work", "--format", "{{.Action}}")
+	next := strconv.FormatInt(time.Now().Unix()+1, 10)
+	events := cli.Run("events", "--since", "1", "--until", next, "--filter", "container=work", "--format", "{{.Action}}")
 	assert.Assert(t, cmp.Contains(events, "pause\nunpause\ncommit\n"))
 	cli.Run("rm", "-f", "work")
 	cli.Run("rmi", "mine:1", "mine:2")

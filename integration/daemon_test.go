@@ -78,8 +78,7 @@ func TestNotBuilt(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage())
 	for _, request := range []string{
-		"POST /images/create?fromImage=busybox&tag=latest", "POST /build", "POST /images/busybox/push",
-		"POST /commit?container=x",
+		"POST /build", "GET /plugins", "POST /containers/x/checkpoints",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		resp := d.HTTP(method, path, nil)

@@ -138,6 +138,7 @@ func kernelMemory(t *testing.T, d *harness.Daemon, cli *harness.CLI, _ string) {
 	r := cli.Try("run", "--name", "greedy", "--network", "none", "--memory", "16m", "--memory-swap", "16m",
 		"busybox", "tail", "/dev/zero")
 	assert.Equal(t, r.Code, 137, r)
+	assert.Equal(t, cli.Run("inspect", "-f", "{{.State.OOMKilled}}", "greedy"), "true")
 	cli.Run("rm", "greedy")
 }
 

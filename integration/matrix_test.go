@@ -188,8 +188,8 @@ func (r row) try(t *testing.T, d *harness.Daemon, name, id string, want int) {
 func put(d *harness.Daemon, ids map[string]string, prefix string, states ...string) {
 	for _, state := range states {
 		cmd := []string{"sleep", "1000"}
-		if state == "exited" {
-			cmd = []string{"true"}
+		if state == "exited" { // the first time
+			cmd = []string{"sh", "-c", "[ ! -e /ran ] && touch /ran && exit; sleep 1000"}
 		}
 		ids[state] = d.Create(prefix+state, harness.Spec(cmd...))
 		if state == "created" {

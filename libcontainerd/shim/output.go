@@ -182,7 +182,7 @@ func (a *attacher) send() {
 		for len(b) > 0 {
 			n, err := a.conn.Write(b[:min(len(b), writeSize)])
 			if err != nil {
-				a.drop()
+				a.set(func() { a.gone = true }) // not closed: what the client sent before it left is still read
 				return
 			}
 			b = b[n:]

@@ -156,3 +156,20 @@ func TestFullDisk(t *testing.T) {
 	assert.Equal(t, text[len(text)-1], "end\n")
 	assert.Check(t, strings.Contains(text[len(text)-2], "no space left"), "%q", text[len(text)-2])
 }
+
+// What somebody sends who leaves without reading the answers is input to the last byte, and so is its end. It is more
+// than the process's pipe holds, so that the answers find nobody while there is input left.
+func TestInputOfOneWhoLeft(t *testing.T) {
+	b := newBench(t)
+	r := b.bundle(nil, "sh", "-c", "n=0; while read x; do n=$((n+1)); echo $n; done; exit $((n/1000))")
+	r.Stdin = true
+	task := b.run(r)
+	s := b.attach(&task.Process, AttachOptions{Stdin: true, Stdout: true})
+	for range 50 {
+		_, err := s.Write(bytes.Repeat([]byte("xxx\n"), 1000))
+		assert.NilError(t, err)
+	}
+	assert.NilError(t, s.CloseStdin())
+	assert.NilError(t, s.Close())
+	assert.Equal(t, b.wait(task), uint32(50))
+}

@@ -18,6 +18,8 @@ type WebSocket struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	conn *websocket.Conn // nil before the handshake
+	// Refused says that the handshake failed, which the client has been told.
+	Refused bool
 }
 
 // NewWebSocket prepares to answer r as a WebSocket. Close ends what becomes of it.
@@ -35,7 +37,8 @@ func (s *WebSocket) Streams(bool) (containertypes.Streams, error) {
 		InsecureSkipVerify: local != nil && local.Network() == "unix", // no browser gets there
 	})
 	if err != nil {
-		return containertypes.Streams{}, errdefs.InvalidParameter(err) // the client has been told
+		s.Refused = true
+		return containertypes.Streams{}, errdefs.InvalidParameter(err)
 	}
 	s.conn = conn
 	conn.SetReadLimit(-1)

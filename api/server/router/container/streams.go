@@ -79,7 +79,11 @@ func (rt *router) attachWebSocket(w http.ResponseWriter, r *http.Request) error 
 	if !versions.FromContext(r.Context()).SocketStreams {
 		o.Stdin, o.Stdout, o.Stderr = true, true, true
 	}
-	return rt.backend.ContainerAttach(r.Context(), r.PathValue("name"), o)
+	err := rt.backend.ContainerAttach(r.Context(), r.PathValue("name"), o)
+	if ws.Refused {
+		return nil
+	}
+	return err
 }
 
 // size reads the size of a terminal.
