@@ -15,17 +15,9 @@ import (
 // NetworkConnect puts a container into a network: at once if it runs, else at its next start. A network that is not there
 // is an error then.
 func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktypes.ConnectRequest) error {
-	c, err := d.containers.Get(req.Container)
+	c, n, name, err := d.findPlace(ref, req.Container)
 	if err != nil {
 		return err
-	}
-	n, err := d.networks.Find(ref)
-	if err != nil && !errdefs.IsNotFound(err) {
-		return err
-	}
-	name := ref
-	if n != nil {
-		name = n.Name
 	}
 	if err := libnetwork.CheckEndpoint(name, req.EndpointConfig); err != nil {
 		return err
@@ -66,6 +58,22 @@ func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktype
 	})
 }
 
+// findPlace finds a container and a network, by the name that the record has it under. n is nil where there is no such
+// network, and name is ref then.
+func (d *Daemon) findPlace(ref, ofContainer string) (c *container.Container, n *libnetwork.Network, name string, err error) {
+	if c, err = d.containers.Get(ofContainer); err != nil {
+		return nil, nil, "", err
+	}
+	n, err = d.networks.Find(ref)
+	switch {
+	case errdefs.IsNotFound(err):
+		return c, nil, ref, nil
+	case err != nil:
+		return nil, nil, "", err
+	}
+	return c, n, n.Name, nil
+}
+
 // connected tells whether a container has a network namespace that can be changed.
 func connected(rec *container.Record) bool { return rec.State.Live() && rec.Network.SandboxKey != "" }
 
@@ -85,17 +93,9 @@ func canConnect(rec *container.Record, name string) error {
 
 // NetworkDisconnect takes a container out of a network.
 func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networktypes.DisconnectRequest) error {
-	c, err := d.containers.Get(req.Container)
+	c, n, name, err := d.findPlace(ref, req.Container)
 	if err != nil {
 		return err
-	}
-	n, err := d.networks.Find(ref)
-	if err != nil && !errdefs.IsNotFound(err) {
-		return err
-	}
-	name := ref
-	if n != nil {
-		name = n.Name
 	}
 	return d.operate(ctx, c, func(ctx context.Context) error {
 		rec := c.Snapshot()

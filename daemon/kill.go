@@ -88,7 +88,13 @@ const shimPatience = 2 * time.Second
 // sees the signal. SIGKILL does not depend on shim or runtime.
 func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal) error {
 	l := d.runs.of(rec)
-	if l == nil {
+	if l == nil { // not adopted yet, or just ended, which is shown in a moment
+		brief, cancel := context.WithTimeout(ctx, silence)
+		defer cancel()
+		over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Live() }
+		if now, _ := c.Await(brief, over); over(now) {
+			return nil
+		}
 		return errNoShim
 	}
 	send := ctx

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -34,18 +35,29 @@ func (d *Daemon) ContainerStart(ctx context.Context, name string) error {
 	if err := canStart(c.Snapshot()); err != nil {
 		return err
 	}
-	return d.operate(ctx, c, func(ctx context.Context) error {
+	var goes atomic.Bool
+	err = d.operate(ctx, c, func(ctx context.Context) error {
 		rec := c.Snapshot()
 		if err := canStart(rec); err != nil {
 			return err
 		}
 		err := d.start(ctx, c, d.config.Load(), startByHand)
 		if err != nil && rec.HostConfig.AutoRemove {
+			goes.Store(true)
 			d.removeLater(c)
 		}
 		return err
 	})
+	if goes.Load() { // whoever lists after the answer does not expect to see it
+		ctx, cancel := context.WithTimeout(ctx, removeWait)
+		defer cancel()
+		_, _ = c.Await(ctx, func(rec *container.Record) bool { return rec.Removed || rec.State.Dead })
+	}
+	return err
 }
+
+// removeWait is how long a start that failed waits for the removal of its container, which goes on without it.
+const removeWait = 10 * time.Second
 
 func canStart(rec *container.Record) error {
 	switch {

@@ -146,3 +146,12 @@ func TestTwoEngines(t *testing.T) {
 	one.Remove(id)
 	assert.Assert(t, two.Inspect(other).State.Running)
 }
+
+// A forced removal that meets the end of the process is no error, whichever is seen first.
+func TestRemovalMeetsTheEnd(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	for range 60 {
+		d.Remove(d.Run("", "true"))
+	}
+}

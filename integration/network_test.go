@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"encoding/json"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -193,4 +196,41 @@ func TestPorts(t *testing.T) {
 	d.Remove(a)
 	assert.Check(t, !world.Reaches("tcp", harness.MachineIP+":8080"), "the container has gone")
 	runIn(d, "c6", "bridge", publish("80/tcp=8080"))
+}
+
+// 200 runs, 16 at a time, in a network of 29 addresses, each with a published port: all that a run takes comes back.
+func TestPlacesComeBack(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	makeNetwork(d, "small", harness.M{"IPAM": harness.M{"Config": []harness.M{{"Subnet": "10.91.0.0/27"}}}})
+	spec := harness.Spec("true")
+	spec["HostConfig"] = harness.M{"NetworkMode": "small", "PortBindings": harness.M{"80/tcp": []harness.M{{}}}}
+	var left atomic.Int32
+	left.Store(200)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 && !t.Failed() {
+				runOnce(t, d, spec)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Assert(t, strings.Contains(d.HTTP("GET", "/networks/small", nil).Body, `"Containers":{}`))
+	d.OK("DELETE", "/networks/small", nil, nil)
+}
+
+// runOnce makes, starts, awaits and removes a container. It is called by many goroutines at once.
+func runOnce(t *testing.T, d *harness.Daemon, spec harness.M) {
+	try := func(method, path string, body any) string {
+		resp, err := d.Try(method, path, body)
+		assert.Check(t, err)
+		assert.Check(t, resp.Status < 300, "%s %s: %s", method, path, resp.Body)
+		return resp.Body
+	}
+	var c struct{ ID string }
+	assert.Check(t, json.Unmarshal([]byte(try("POST", "/containers/create", spec)), &c))
+	try("POST", "/containers/"+c.ID+"/start", nil)
+	try("POST", "/containers/"+c.ID+"/wait", nil)
+	try("DELETE", "/containers/"+c.ID, nil)
 }

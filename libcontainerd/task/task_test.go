@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/cgroups/v3"
 	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
+	cgroup2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -215,12 +217,23 @@ func TestPauseUpdateStatsPids(t *testing.T) {
 	assert.NilError(t, task.Resume(b.ctx))
 	limit := int64(100)
 	assert.NilError(t, task.Update(b.ctx, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}))
-	got, err := os.ReadFile("/sys/fs/cgroup/pids" + cgroupOf(task.ID()) + "/pids.max")
+	hierarchy := "/sys/fs/cgroup"
+	if cgroups.Mode() != cgroups.Unified {
+		hierarchy += "/pids"
+	}
+	got, err := os.ReadFile(hierarchy + cgroupOf(task.ID()) + "/pids.max")
 	assert.NilError(t, err)
 	assert.Equal(t, string(got), "100\n")
 	stats, err := task.Stats(b.ctx)
 	assert.NilError(t, err)
-	assert.Equal(t, stats.(*cgroup1.Metrics).Pids.Limit, uint64(100))
+	switch m := stats.(type) {
+	case *cgroup1.Metrics:
+		assert.Equal(t, m.Pids.Limit, uint64(100))
+	case *cgroup2.Metrics:
+		assert.Equal(t, m.Pids.Limit, uint64(100))
+	default:
+		t.Errorf("stats are a %T", stats)
+	}
 	pids, err := task.Pids(b.ctx)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, pids, []int{task.Pid()})
