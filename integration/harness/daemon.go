@@ -276,9 +276,10 @@ func (d *Daemon) checkNothingLeft() {
 }
 
 // mayStay tells of what is meant to stay: results of execs, which are kept for ten minutes, the empty cgroup that the
-// containers' were in, and the default bridge.
+// containers' were in, and the default bridge, which has another number where an earlier daemon has left one.
 func (d *Daemon) mayStay(what string) bool {
-	return what == "network device docker0" || strings.HasPrefix(what, d.File("e", "execs")) || strings.HasPrefix(what, "cgroup ") && filepath.Base(what) == "berth"
+	return strings.HasPrefix(what, "network device docker") || strings.HasPrefix(what, d.File("e", "execs")) ||
+		strings.HasPrefix(what, "cgroup ") && filepath.Base(what) == "berth"
 }
 
 // filesBelow lists everything in a folder that is not a folder itself.
