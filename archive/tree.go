@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/netns"
 )
 
 // Mount is a mount of a container.
@@ -55,7 +55,7 @@ func Open(o Options) (*Tree, error) {
 		return cmp.Or(cmp.Compare(depth(a), depth(b)), cmp.Compare(a.Destination, b.Destination))
 	})
 	t := &Tree{}
-	err := onLostThread(func() (err error) {
+	err := netns.OnLostThread(func() (err error) {
 		t.root, err = o.assemble()
 		return err
 	})
@@ -67,22 +67,6 @@ func Open(o Options) (*Tree, error) {
 
 // Close lets go of the file system.
 func (t *Tree) Close() error { return t.root.Close() }
-
-// onLostThread calls fn on a thread that ends afterwards, for fn leaves it in other namespaces. That is never the main
-// thread, which cannot end.
-func onLostThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onLostThread(fn) // gets another thread, since this one is held
-			return
-		}
-		done <- fn() // never unlocked: the thread ends with the goroutine
-	}()
-	return <-done
-}
 
 const cloneTree = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 

@@ -101,7 +101,7 @@ func (p *pull) one(ctx context.Context, name reference.Named) error {
 		return err
 	}
 	done = true
-	p.publishTransfer("pull", name, v.labels())
+	p.tellTransfer("pull", name, v.labels())
 	p.out.say("", "Digest: "+desc.Digest.String())
 	if news {
 		p.out.say("", "Status: Downloaded newer image for "+reference.FamiliarString(name))
@@ -111,14 +111,9 @@ func (p *pull) one(ctx context.Context, name reference.Named) error {
 	return nil
 }
 
-// publishTransfer tells that an image went to or came from a registry. The event is about the name.
-func (s *Service) publishTransfer(action string, name reference.Named, labels map[string]string) {
-	attrs := map[string]string{}
-	for k, v := range labels {
-		attrs[k] = v
-	}
-	attrs["name"] = reference.FamiliarName(name)
-	s.publish(action, reference.FamiliarString(name), attrs)
+// tellTransfer tells that an image came from a registry or went to one. The event is about the name.
+func (s *Service) tellTransfer(action string, name reference.Named, labels map[string]string) {
+	s.tell(action, reference.FamiliarString(name), reference.FamiliarName(name), labels)
 }
 
 // tagOf is the tag or the digest of a name.

@@ -114,7 +114,7 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 	if err != nil {
 		return errdefs.System(fmt.Errorf("push %s: %w", reference.FamiliarString(p.name), err))
 	}
-	p.publishTransfer("push", p.name, v.labels())
+	p.tellTransfer("push", p.name, v.labels())
 	tag := tagOf(p.name)
 	p.out.say("", fmt.Sprintf("%s: digest: %s size: %d", tag, target.Digest, target.Size))
 	p.out.tell(imagetypes.Message{Detail: &imagetypes.Progress{}, Aux: map[string]any{

@@ -97,7 +97,7 @@ func (s *Service) lockChange(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// tell publishes an event about the image id, which is called name. The labels of the image go with it.
+// tell publishes an event about the image id (or what stands for it), which is called name. The labels of the image go with it.
 func (s *Service) tell(action, id, name string, labels map[string]string) {
 	attrs := maps.Clone(labels)
 	if attrs == nil {

@@ -1,4 +1,4 @@
-// Package netns runs functions in network namespaces other than the process' own.
+// Package netns runs functions in namespaces other than the process' own: those of networks, or ones that fn makes.
 package netns
 
 import (
@@ -17,7 +17,7 @@ func Do(path string, fn func() error) error {
 		return err
 	}
 	defer f.Close()
-	return onLostThread(func() error {
+	return OnLostThread(func() error {
 		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func Make(path string, fn func() error) error {
 		return err
 	}
 	f.Close()
-	err = onLostThread(func() error {
+	err = OnLostThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
@@ -59,15 +59,15 @@ func Remove(path string) error {
 	return nil
 }
 
-// onLostThread calls fn on a thread that ends afterwards, because fn leaves it in another namespace. That is never the
+// OnLostThread calls fn on a thread that ends afterwards, because fn leaves it in other namespaces. That is never the
 // main thread: it cannot end, and its namespace is what others take for that of the process.
-func onLostThread(fn func() error) error {
+func OnLostThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			done <- onLostThread(fn) // gets another thread, since this one is held
+			done <- OnLostThread(fn) // gets another thread, since this one is held
 			return
 		}
 		done <- fn() // never unlocked: the thread ends with the goroutine
