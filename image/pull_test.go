@@ -293,10 +293,13 @@ func TestPullsShareLayers(t *testing.T) {
 	e.speak(image.Registries{})
 	img := big(t, 200_000, 1)
 	layer := ocispec.Descriptor{Digest: digest.FromBytes(img.Layers[0])}
-	var wg sync.WaitGroup
+	var refs []string
 	for i := range 4 {
 		img.Config.Labels = map[string]string{"i": fmt.Sprint(i)}
-		ref := r.push(fmt.Sprintf("shared:%d", i), r.Manifest(img))
+		refs = append(refs, r.push(fmt.Sprintf("shared:%d", i), r.Manifest(img)))
+	}
+	var wg sync.WaitGroup
+	for _, ref := range refs {
 		wg.Go(func() {
 			_, err := e.pull(imagetypes.PullOptions{Ref: ref})
 			assert.Check(t, err)
@@ -305,8 +308,8 @@ func TestPullsShareLayers(t *testing.T) {
 	wg.Wait()
 	assert.Equal(t, r.times(layer), 1)
 	e.collect()
-	for i := range 4 {
-		assert.Equal(t, len(e.readFile(fmt.Sprintf("%s/shared:%d", r.host, i), "f0")), 200_000)
+	for _, ref := range refs {
+		assert.Equal(t, len(e.readFile(ref, "f0")), 200_000)
 	}
 }
 
