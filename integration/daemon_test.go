@@ -78,11 +78,23 @@ func TestNotBuilt(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage())
 	for _, request := range []string{
-		"POST /build", "GET /plugins", "POST /containers/x/checkpoints",
+		"POST /build", "POST /session", "POST /grpc", "POST /plugins/pull", "POST /swarm/init", "POST /containers/x/checkpoints",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		resp := d.HTTP(method, path, nil)
 		assert.Check(t, cmp.Equal(resp.Status, 501), "%s: %s", request, resp.Body)
 		assert.Check(t, cmp.Regexp(`^[^{].{15,}$`, resp.Message()), request)
 	}
+
+	// Commands of the CLI that only look, or clean up, find nothing; the others say why not.
+	cli := d.CLI()
+	assert.Assert(t, cmp.Regexp(`^ID +NAME +DESCRIPTION +ENABLED$`, cli.Run("plugin", "ls")))
+	assert.Equal(t, cli.Run("system", "prune", "--all", "--force", "--volumes"), "Total reclaimed space: 0B")
+	assert.Equal(t, cli.Run("info", "--format", "{{.Swarm.LocalNodeState}}"), "inactive")
+	for _, command := range []string{"node ls", "service ls", "stack ls", "secret ls", "config ls", "swarm ca"} {
+		r := cli.Try(strings.Fields(command)...)
+		assert.Check(t, r.Code == 1 && strings.Contains(r.Stderr, "This node is not a swarm manager."), "%s: %s", command, r)
+	}
+	r := cli.Try("swarm", "init")
+	assert.Check(t, r.Code == 1 && strings.Contains(r.Stderr, "swarm mode is not built into Berth"), "%s", r)
 }
