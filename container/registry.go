@@ -48,8 +48,10 @@ func Open(root string, ring *events.Ring) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the containers in %s: %w", root, err)
 	}
-	// A record is written before its revision is taken, so it may have been published under a slightly later one.
-	r.revision = max(stored+1<<16, uint64(time.Now().UnixMicro()))
+	// A record is written before its revision is taken, and not every revision is of a record. So the last one that was
+	// taken is somewhat later than what is stored, and that matters if the clock was set back.
+	r.revision = max(stored+1<<24, uint64(time.Now().UnixMicro()))
+	ring.Begin(r.revision)
 	slices.SortFunc(recs, byCreation)
 	for _, rec := range recs {
 		if id, taken := r.names[rec.Name]; taken {
@@ -84,7 +86,7 @@ func (r *Registry) insert(c *Container) {
 // Dir returns the directory of a container's files.
 func (r *Registry) Dir(id string) string { return r.disk.dir(id) }
 
-// Revision returns the revision of the newest record or event.
+// Revision returns the newest revision that was given to a record or an event. It grows past restarts.
 func (r *Registry) Revision() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,9 +165,20 @@ func (r *Registry) observe(c *Container, run uint64, fn func(*Observed), es ...E
 	return r.publishLocked(c, func(rec *Record) { fn(&rec.Observed) }, es), true
 }
 
-// tell appends events about a container; the caller holds mu.
+// Look returns c's record and the revision at which it is that: whatever of the engine anybody saw before has no later
+// one, and the record's own may be much older.
+func (r *Registry) Look(c *Container) (*Record, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.rec, r.revision // rec only changes under r.mu
+}
+
+// tell appends events about a container, the first one at the revision that was just taken; the caller holds mu.
 func (r *Registry) tell(rec *Record, es []Event) {
-	for _, e := range es {
+	for i, e := range es {
+		if i > 0 {
+			r.revision++
+		}
 		attrs := maps.Clone(rec.Config.Labels)
 		if attrs == nil {
 			attrs = map[string]string{}
@@ -225,7 +238,7 @@ func (r *Registry) Get(ref string) (*Container, error) {
 	return r.byID[r.ids[i]], nil
 }
 
-// List returns the records of all containers, newest first, and the revision that they are not older than.
+// List returns the records of all containers, newest first, and the revision at which they are that.
 func (r *Registry) List() ([]*Record, uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -49,7 +49,7 @@ func (d *Daemon) addImages(ctx context.Context, du *system.DiskUsage) error {
 }
 
 func (d *Daemon) addContainers(ctx context.Context, du *system.DiskUsage) error {
-	list, err := d.Containers(ctx, containertypes.ListOptions{All: true, Size: true})
+	list, _, err := d.Containers(ctx, containertypes.ListOptions{All: true, Size: true})
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/api/types/events"
-	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/api/types/system"
 	"github.com/berthd/berth/api/types/versions"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/config"
 	ring "github.com/berthd/berth/daemon/events"
 	"github.com/berthd/berth/daemon/logger/drivers"
+	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libnetwork"
 )
 
@@ -203,10 +203,21 @@ func osRelease() (name, version string) {
 	return name, version
 }
 
-// SystemEvents gives send the events that the filters let through: those since a time that are still known, unless it is
-// zero, and then those that come, until a time, unless it is zero, or until ctx ends.
-func (d *Daemon) SystemEvents(ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error) error {
-	cursor := d.events.Subscribe(ring.Options{Since: since, Until: until, Filters: f})
+// SystemEvents gives send the events that are wanted, first those that have happened and are still known, until ctx ends or
+// the time that was asked for. Before the first it calls begin: no event behind that revision is left out without a gap
+// event.
+func (d *Daemon) SystemEvents(ctx context.Context, o events.Options, begin func(revision uint64) error, send func(events.Message) error) error {
+	now, err := d.reached(o.After)
+	if err != nil {
+		return err
+	}
+	if o.After == 0 && o.Since.IsZero() && o.Until.IsZero() {
+		o.After = now
+	}
+	cursor := d.events.Subscribe(ring.Options{After: o.After, Since: o.Since, Until: o.Until, Filters: o.Filters})
+	if err := begin(cmp.Or(o.After, now)); err != nil {
+		return err
+	}
 	for {
 		m, err := cursor.Next(ctx)
 		switch {
@@ -217,11 +228,21 @@ func (d *Daemon) SystemEvents(ctx context.Context, since, until time.Time, f fil
 		}
 		if err := send(events.Message{
 			Type: string(m.Type), Action: string(m.Action), Actor: events.Actor{ID: m.Actor.ID, Attributes: m.Actor.Attributes},
-			Scope: m.Scope, Time: m.Time, TimeNano: m.TimeNano,
+			Scope: m.Scope, Time: m.Time, TimeNano: m.TimeNano, Revision: m.Revision,
 		}); err != nil {
 			return err
 		}
 	}
+}
+
+// reached returns the engine's revision. That a client names a later one is an error: it is of another engine.
+func (d *Daemon) reached(after uint64) (uint64, error) {
+	now := d.containers.Revision()
+	if after > now {
+		return 0, errdefs.InvalidParameterf("revision %d has not been reached: this engine is at %d; list again, and go on from there",
+			after, now)
+	}
+	return now, nil
 }
 
 // registryConfig shows how registries are spoken to. The loopback is always insecure.

@@ -20,22 +20,44 @@ import (
 
 // ContainerInspect returns all about a container in the shape of an API version: *v1p19.InspectResponse below 1.20,
 // *v1p20.InspectResponse at 1.20, else *container.InspectResponse. Nothing in it is shared with the daemon. It never
-// waits for what the container is doing; only size, which the first two do not have, reads the disk.
-func (d *Daemon) ContainerInspect(ctx context.Context, name string, size bool, version string) (any, error) {
+// waits for what the container is doing; only size, which the first two do not have, reads the disk. The answer holds at
+// the revision that comes with it. With o.After it waits for a record behind that revision, as long as o.Timeout: newer
+// tells whether there is one.
+func (d *Daemon) ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error) {
 	c, err := d.containers.Get(name)
 	if err != nil {
-		return nil, err
+		return nil, 0, false, err
 	}
-	rec := c.Snapshot()
+	if err := d.awaitNewer(ctx, c, o); err != nil {
+		return nil, 0, false, err
+	}
+	rec, revision := d.containers.Look(c)
+	if rec.Removed {
+		return nil, 0, false, errdefs.NotFoundf("No such container: %s", name)
+	}
 	r := d.inspect(ctx, rec, d.Config())
-	if size && !versions.LessThan(version, "1.21") {
+	if o.Size && !versions.LessThan(o.Version, "1.21") {
 		rw, rootfs, err := d.layers.Size(ctx, rec.ID)
 		if err != nil {
-			return nil, err
+			return nil, 0, false, err
 		}
 		r.SizeRw, r.SizeRootFs = &rw, &rootfs
 	}
-	return versions.Response(versions.For(version), r), nil
+	return versions.Response(versions.For(o.Version), r), revision, rec.Revision > o.After, nil
+}
+
+// awaitNewer waits for a record behind o.After, as long as o.Timeout. That there is none is no error.
+func (d *Daemon) awaitNewer(ctx context.Context, c *container.Container, o containertypes.InspectOptions) error {
+	if _, err := d.reached(o.After); err != nil {
+		return err
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	_, err := c.Await(waitCtx, func(rec *container.Record) bool { return rec.Revision > o.After })
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
 }
 
 // inspect builds the union of what all versions show, out of one record and one configuration.

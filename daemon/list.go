@@ -24,14 +24,14 @@ var listFilters = []string{
 	"publish", "since", "status", "volume",
 }
 
-// Containers lists the containers that match, newest first. It never waits for what a container is doing; only Size
-// reads the disk.
-func (d *Daemon) Containers(ctx context.Context, o containertypes.ListOptions) ([]*containertypes.Summary, error) {
+// Containers lists the containers that match, newest first, as they are at a revision. It never waits for what a container
+// is doing; only Size reads the disk.
+func (d *Daemon) Containers(ctx context.Context, o containertypes.ListOptions) (_ []*containertypes.Summary, revision uint64, _ error) {
 	match, err := d.listMatcher(ctx, o)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	recs, _ := d.containers.List()
+	recs, revision := d.containers.List()
 	out := []*containertypes.Summary{}
 	now := time.Now()
 	names := d.imageNames(ctx, recs)
@@ -43,14 +43,14 @@ func (d *Daemon) Containers(ctx context.Context, o containertypes.ListOptions) (
 		s.Image = names(rec)
 		if o.Size {
 			if s.SizeRw, s.SizeRootFs, err = d.layers.Size(ctx, rec.ID); err != nil && !errdefs.IsNotFound(err) {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		if out = append(out, s); o.Limit > 0 && len(out) == o.Limit {
 			break
 		}
 	}
-	return out, nil
+	return out, revision, nil
 }
 
 func summary(rec *container.Record, now time.Time) *containertypes.Summary {

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/errdefs"
 )
 
 // ContainerWait waits for a condition. found is called once the container is known, before the wait: the caller may send
@@ -15,6 +17,9 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 		return containertypes.WaitResponse{}, err
 	}
 	begin := c.Snapshot()
+	if cond == containertypes.WaitHealthy {
+		return d.waitHealthy(ctx, c, begin, found)
+	}
 	found()
 	rec, err := c.Await(ctx, func(now *container.Record) bool {
 		if now.Removed {
@@ -40,4 +45,30 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 		resp.Error = &containertypes.WaitError{Message: rec.State.Error}
 	}
 	return resp, nil
+}
+
+// waitHealthy waits until the health check of a running container succeeds. A run that ends for good before that is no
+// error of the wait: the response has its exit code and says so. An unhealthy container, and one that waits for its restart,
+// may still become healthy.
+func (d *Daemon) waitHealthy(ctx context.Context, c *container.Container, begin *container.Record, found func()) (containertypes.WaitResponse, error) {
+	name := trimName(begin.Name)
+	switch {
+	case probeCommand(begin.Config) == nil:
+		return containertypes.WaitResponse{}, errdefs.InvalidParameterf("container %s has no health check: it cannot become healthy", name)
+	case !begin.State.Running:
+		return containertypes.WaitResponse{}, errdefs.Conflictf("container %s is not running: start it before waiting for it to be healthy", name)
+	}
+	found()
+	rec, err := c.Await(ctx, func(now *container.Record) bool {
+		return !now.State.Running || now.Removed || now.State.Live() && now.Health != nil && now.Health.Status == "healthy"
+	})
+	if err != nil {
+		return containertypes.WaitResponse{StatusCode: -1}, err
+	}
+	if rec.State.Running {
+		return containertypes.WaitResponse{}, nil
+	}
+	return containertypes.WaitResponse{StatusCode: int64(rec.State.ExitCode), Error: &containertypes.WaitError{
+		Message: fmt.Sprintf("container %s has ended, with exit code %d, before it was healthy", name, rec.State.ExitCode),
+	}}, nil
 }

@@ -71,8 +71,8 @@ const ScopeLocal = "local"
 // AttrMissed is the attribute of a Gap event: how many events the subscriber missed, in decimal, or MissedUnknown.
 const AttrMissed = "missed"
 
-// MissedUnknown stands for a number of events that cannot be known: the subscriber resumes from an id of an earlier
-// daemon.
+// MissedUnknown stands for a number of events that is not known: what the subscriber resumes from has left the ring, or
+// is of an earlier daemon.
 const MissedUnknown = "unknown"
 
 // Actor is what an event is about.
@@ -91,9 +91,7 @@ type Message struct {
 	Scope    string
 	Time     int64
 	TimeNano int64
-	// Revision is that of the record whose change the event tells; 0 where there is none.
+	// Revision is the engine's when the event happened: each event has one of its own, greater than that of the event
+	// before, also past restarts of the daemon. It is what a subscriber resumes from.
 	Revision uint64
-	// ID is the position in the ring. It grows by one with each event, also past restarts of the daemon (by leaps
-	// there), and is what a subscriber resumes from.
-	ID uint64
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"maps"
+	"sort"
 	"strconv"
 	"sync"
 	"time"
@@ -12,23 +13,26 @@ import (
 // Ring holds the latest events in memory. Appending never waits for a subscriber.
 type Ring struct {
 	mu   sync.Mutex
-	held []Message // the event with id i stands at (i-first) % size once the ring is full
+	held []Message // the event with number n stands at n % size
 	size int
-	next uint64 // id of the next event
-	base uint64 // id of the first event of this process
+	next uint64 // number of the next event; the first one is 0
+	lost uint64 // the revision of the newest event that is not held: it was dropped, or is of an earlier daemon
 	// wake is closed by the next Append; nil while nobody waits.
 	wake chan struct{}
 }
 
-// NewRing returns a Ring that holds the latest size events (at least one). Ids begin at the current time in
-// microseconds, so that an id of an earlier daemon is recognised as such.
-func NewRing(size int) *Ring {
-	base := uint64(time.Now().UnixMicro())
-	return &Ring{size: max(size, 1), next: base, base: base}
+// NewRing returns a Ring that holds the latest size events (at least one).
+func NewRing(size int) *Ring { return &Ring{size: max(size, 1)} }
+
+// Begin says that this process begins at a revision: events up to it are of an earlier daemon, and not held.
+func (r *Ring) Begin(revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = max(r.lost, revision)
 }
 
-// Append adds m, gives it its id and wakes whoever waits. A zero TimeNano becomes the current time and an empty Scope
-// ScopeLocal; Time always follows TimeNano. The attributes are copied.
+// Append adds m, whose revision is greater than that of the event before, and wakes whoever waits. A zero TimeNano
+// becomes the current time and an empty Scope ScopeLocal; Time always follows TimeNano. The attributes are copied.
 func (r *Ring) Append(m Message) {
 	m.Actor.Attributes = maps.Clone(m.Actor.Attributes)
 	if m.Scope == "" {
@@ -40,11 +44,11 @@ func (r *Ring) Append(m Message) {
 		m.TimeNano = time.Now().UnixNano()
 	}
 	m.Time = m.TimeNano / int64(time.Second)
-	m.ID = r.next
 	if len(r.held) < r.size {
 		r.held = append(r.held, m)
 	} else {
-		*r.atLocked(m.ID) = m
+		r.lost = r.atLocked(r.next).Revision
+		*r.atLocked(r.next) = m
 	}
 	r.next++
 	if r.wake != nil {
@@ -53,16 +57,16 @@ func (r *Ring) Append(m Message) {
 	}
 }
 
-// atLocked returns the place of the event with that id. mu is held.
-func (r *Ring) atLocked(id uint64) *Message { return &r.held[(id-r.base)%uint64(r.size)] }
+// atLocked returns the place of the event with that number. mu is held.
+func (r *Ring) atLocked(n uint64) *Message { return &r.held[n%uint64(r.size)] }
 
-// oldestLocked returns the id of the oldest event held; it is r.next when there is none. mu is held.
+// oldestLocked returns the number of the oldest event held; it is r.next when there is none. mu is held.
 func (r *Ring) oldestLocked() uint64 { return r.next - uint64(len(r.held)) }
 
 // Options say what a subscriber wants. The zero value means everything that happens from now on.
 type Options struct {
-	// After resumes behind the event with this id. Events that the ring no longer holds become one Gap event. It
-	// takes precedence over Since.
+	// After resumes behind this revision. If there were events behind it that the ring does not hold, a Gap event comes
+	// first. It takes precedence over Since.
 	After uint64
 	// Since replays what the ring holds from this time on. Zero means no replay, unless Until is set: then all.
 	Since time.Time
@@ -77,8 +81,8 @@ type Options struct {
 type Cursor struct {
 	ring    *Ring
 	opts    Options
-	next    uint64 // id of the event to read next
-	unknown bool   // the subscriber came with an id of another process
+	next    uint64 // number of the event to read next
+	unknown bool   // events that the subscriber has not seen are not held, and nobody knows how many
 }
 
 // Subscribe returns a Cursor. Nothing that is appended after Subscribe has returned escapes it without a Gap event.
@@ -88,10 +92,12 @@ func (r *Ring) Subscribe(o Options) *Cursor {
 	defer r.mu.Unlock()
 	c := &Cursor{ring: r, opts: o, next: r.next}
 	switch {
-	case o.After >= r.base-1 && o.After < r.next:
-		c.next = o.After + 1
 	case o.After != 0:
-		c.next, c.unknown = r.oldestLocked(), true
+		oldest := r.oldestLocked()
+		c.unknown = o.After < r.lost
+		c.next = oldest + uint64(sort.Search(len(r.held), func(i int) bool {
+			return r.atLocked(oldest+uint64(i)).Revision > o.After
+		}))
 	case !o.Since.IsZero() || !o.Until.IsZero():
 		c.next = r.oldestLocked()
 		for c.next < r.next && r.atLocked(c.next).TimeNano < nanos(o.Since) {
@@ -166,15 +172,15 @@ func (c *Cursor) look() (m Message, ok bool, wake <-chan struct{}) {
 	return m, true, nil
 }
 
-// gapLocked makes the event that stands for all before the one with id next. It has the time and revision of that
-// one, so that neither goes backwards. mu is held.
+// gapLocked makes the event that stands for all before the one with number next. It has the revision of the last of
+// those, which whoever resumes may resume from, and the time of the one behind. mu is held.
 func (r *Ring) gapLocked(next uint64, missed string) Message {
 	m := Message{
-		Type: Daemon, Action: Gap, Scope: ScopeLocal, ID: next - 1, TimeNano: time.Now().UnixNano(),
+		Type: Daemon, Action: Gap, Scope: ScopeLocal, Revision: r.lost, TimeNano: time.Now().UnixNano(),
 		Actor: Actor{Attributes: map[string]string{AttrMissed: missed}},
 	}
 	if next < r.next {
-		m.TimeNano, m.Revision = r.atLocked(next).TimeNano, r.atLocked(next).Revision
+		m.TimeNano = r.atLocked(next).TimeNano
 	}
 	m.Time = m.TimeNano / int64(time.Second)
 	return m

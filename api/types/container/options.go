@@ -37,6 +37,15 @@ type ListOptions struct {
 	Filters filters.Args
 }
 
+// InspectOptions is the query of inspect.
+type InspectOptions struct {
+	Size    bool
+	Version string // of the API
+	// After waits, as long as Timeout, until the container has changed behind a revision; 0: not.
+	After   uint64
+	Timeout time.Duration
+}
+
 // StopOptions is the query of stop and restart.
 type StopOptions struct {
 	Signal  string // empty: the container's own
@@ -76,6 +85,7 @@ const (
 	WaitNotRunning WaitCondition = "not-running"
 	WaitNextExit   WaitCondition = "next-exit"
 	WaitRemoved    WaitCondition = "removed"
+	WaitHealthy    WaitCondition = "healthy" // Berth's own: until its health check succeeds
 )
 
 // WaitResponse is what POST /containers/{id}/wait answers.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/berthd/berth/api/server/httputil"
 	containertypes "github.com/berthd/berth/api/types/container"
@@ -22,7 +23,7 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := rt.backend.Containers(r.Context(), containertypes.ListOptions{
+	list, revision, err := rt.backend.Containers(r.Context(), containertypes.ListOptions{
 		All: httputil.Bool(r, "all"), Size: httputil.Bool(r, "size"), Limit: limit, Filters: f,
 	})
 	if err != nil {
@@ -33,7 +34,7 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	for _, s := range list {
 		out = append(out, versions.Response(p, s))
 	}
-	return httputil.WriteJSON(w, http.StatusOK, out)
+	return httputil.WriteState(w, r, out, revision, true)
 }
 
 // createBody is what a client sends: the container's configuration with two parts beside it.
@@ -69,13 +70,32 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
-	v, err := rt.backend.ContainerInspect(r.Context(), r.PathValue("name"), httputil.Bool(r, "size"),
-		versions.FromContext(r.Context()).Version)
+	o := containertypes.InspectOptions{
+		Size: httputil.Bool(r, "size"), Version: versions.FromContext(r.Context()).Version, Timeout: inspectWait,
+	}
+	var err error
+	if o.After, err = httputil.Revision(r, "after"); err != nil {
+		return err
+	}
+	if t := r.URL.Query().Get("timeout"); t != "" {
+		s, err := strconv.ParseUint(t, 10, 16)
+		if err != nil {
+			return errdefs.InvalidParameterf("invalid timeout %q: it is a whole number of seconds, at most 65535", t)
+		}
+		if o.After == 0 {
+			return errdefs.InvalidParameterf("a timeout needs after=REVISION: there is nothing to wait for")
+		}
+		o.Timeout = time.Duration(s) * time.Second
+	}
+	v, revision, newer, err := rt.backend.ContainerInspect(r.Context(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}
-	return httputil.WriteJSON(w, http.StatusOK, v)
+	return httputil.WriteState(w, r, v, revision, newer)
 }
+
+// inspectWait is how long an inspect waits for something newer when the client does not say.
+const inspectWait = 30 * time.Second
 
 func (rt *router) start(w http.ResponseWriter, r *http.Request) error {
 	// Some clients send "{}" or "null": so few bytes cannot mean anything.
@@ -159,7 +179,7 @@ func (rt *router) wait(w http.ResponseWriter, r *http.Request) error {
 	if p.EarlyWaitHeaders {
 		switch c := containertypes.WaitCondition(r.URL.Query().Get("condition")); c {
 		case "":
-		case containertypes.WaitNotRunning, containertypes.WaitNextExit, containertypes.WaitRemoved:
+		case containertypes.WaitNotRunning, containertypes.WaitNextExit, containertypes.WaitRemoved, containertypes.WaitHealthy:
 			cond = c
 		default:
 			return errdefs.InvalidParameterf("invalid condition: %q", c)

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/berthd/berth/api/server/httputil"
 	"github.com/berthd/berth/api/types/events"
-	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/api/types/system"
 	"github.com/berthd/berth/api/types/versions"
 	"github.com/berthd/berth/errdefs"
@@ -27,9 +25,10 @@ type Backend interface {
 	SystemPing() system.Ping
 	// SystemDiskUsage tells what objects of the kinds that are asked for take.
 	SystemDiskUsage(ctx context.Context, o system.UsageOptions) (*system.DiskUsage, error)
-	// SystemEvents gives send every event that the filters let through: those since a time that are still known, unless
-	// it is zero, and then those that come, until a time, unless it is zero, or until ctx ends. An error of send ends it.
-	SystemEvents(ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error) error
+	// SystemEvents gives send every event that is wanted, first those that have happened and are still known, until ctx
+	// ends or the time that was asked for. Before the first it calls begin: no event behind that revision is left out
+	// without one that says so. An error of begin or send ends it.
+	SystemEvents(ctx context.Context, o events.Options, begin func(revision uint64) error, send func(events.Message) error) error
 }
 
 type router struct {
@@ -145,6 +144,13 @@ func (rt *router) events(w http.ResponseWriter, r *http.Request) error {
 		return errdefs.InvalidParameterf("`since` time (%s) cannot be after `until` time (%s)",
 			r.URL.Query().Get("since"), r.URL.Query().Get("until"))
 	}
+	after, err := httputil.Revision(r, "after")
+	if err != nil {
+		return err
+	}
+	if after > 0 && !since.IsZero() {
+		return errdefs.InvalidParameterf("`after` and `since` both say where to begin: give one of them")
+	}
 	f, err := httputil.Filters(r)
 	if err != nil {
 		return err
@@ -154,13 +160,15 @@ func (rt *router) events(w http.ResponseWriter, r *http.Request) error {
 	if p.EventsAreLines {
 		contentType = recordsType(r.Header.Values("Accept"))
 	}
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(http.StatusOK)
 	out := httputil.FlushWriter(w)
-	if _, err := out.Write(nil); err != nil { // the client learns at once that it is listening
+	o := events.Options{After: after, Since: since, Until: until, Filters: f}
+	return rt.backend.SystemEvents(r.Context(), o, func(revision uint64) error {
+		w.Header().Set("Content-Type", contentType)
+		httputil.SetRevision(w, revision)
+		w.WriteHeader(http.StatusOK)
+		_, err := out.Write(nil) // the client learns at once that it is listening
 		return err
-	}
-	return rt.backend.SystemEvents(r.Context(), since, until, f, func(m events.Message) error {
+	}, func(m events.Message) error {
 		v := versions.Response(p, &m)
 		if v == nil {
 			return nil

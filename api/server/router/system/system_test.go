@@ -24,9 +24,8 @@ import (
 
 // engine is a backend whose events come from a channel.
 type engine struct {
-	events       chan events.Message
-	since, until time.Time
-	filters      filters.Args
+	events chan events.Message
+	asked  events.Options
 }
 
 func (*engine) SystemInfo(context.Context) (*system.Info, error) { return &system.Info{ID: "x"}, nil }
@@ -38,9 +37,12 @@ func (*engine) SystemVersion(context.Context) (*system.Version, error) {
 func (*engine) SystemPing() system.Ping { return system.Ping{BuilderVersion: "2", Swarm: "inactive"} }
 
 func (e *engine) SystemEvents(
-	ctx context.Context, since, until time.Time, f filters.Args, send func(events.Message) error,
+	ctx context.Context, o events.Options, begin func(uint64) error, send func(events.Message) error,
 ) error {
-	e.since, e.until, e.filters = since, until, f
+	e.asked = o
+	if err := begin(7); err != nil {
+		return err
+	}
 	for {
 		select {
 		case m, ok := <-e.events:
@@ -131,6 +133,7 @@ func TestEventsComeAtOnceInTheFormOfTheVersion(t *testing.T) {
 		r := ask(t, "GET", url+tc.version+"/events", "Accept", tc.accept)
 		assert.Equal(t, r.StatusCode, 200)
 		assert.Equal(t, r.Header.Get("Content-Type"), tc.contentType)
+		assert.Equal(t, r.Header.Get("Berth-Revision"), "7")
 		e.events <- events.Message{Type: "container", Action: "start", Scope: "local", Actor: events.Actor{
 			ID: "abc", Attributes: map[string]string{"image": "busybox"}}}
 		line, err := bufio.NewReader(r.Body).ReadString('\n')
@@ -158,13 +161,18 @@ func TestEventsQuery(t *testing.T) {
 	close(e.events)
 	q := "/events?since=1.5&until=2&filters=" + url.QueryEscape(`{"type":["image"]}`)
 	body(t, ask(t, "GET", base+q))
-	assert.Assert(t, e.since.Equal(time.Unix(1, 5e8)) && e.until.Equal(time.Unix(2, 0)))
-	assert.DeepEqual(t, e.filters, filters.Args{"type": {"image"}})
+	assert.Assert(t, e.asked.Since.Equal(time.Unix(1, 5e8)) && e.asked.Until.Equal(time.Unix(2, 0)))
+	assert.DeepEqual(t, e.asked.Filters, filters.Args{"type": {"image"}})
+	body(t, ask(t, "GET", base+"/events?after=12"))
+	assert.Equal(t, e.asked.After, uint64(12))
 	for q, want := range map[string]string{
 		"since=3&until=2": "`since` time (3) cannot be after `until` time (2)",
 		"since=x":         `invalid value for \"since\"`,
 		"until=x":         `invalid value for \"until\"`,
 		"filters=x":       "invalid filter",
+		"after=x":         `invalid value for \"after\"`,
+		"after=-1":        `invalid value for \"after\"`,
+		"after=1&since=1": "both say where to begin",
 	} {
 		r := ask(t, "GET", base+"/events?"+q)
 		assert.Equal(t, r.StatusCode, 400)
