@@ -58,6 +58,7 @@ docs: ## write docs/configuration.md from the table of keys
 	go test -count=1 ./daemon/config -run TestDocumentation -update
 
 .PHONY: bench
-bench: ## measure create, start, wait, remove, inspect and list against a real daemon
-	scripts/setup test
-	go test -count=1 -run '^$$' -bench . ./integration
+bench: build ## measure Berth against runc alone, dockerd and podman; BENCH='-only run,exec -rounds 9' chooses
+	scripts/setup bench
+	@CGO_ENABLED=0 go build -o bin/bench ./bench
+	@bin/bench $(BENCH)

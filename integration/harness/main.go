@@ -55,7 +55,7 @@ func build() error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
-	if err := goBuild("", fmt.Sprintf("-race=%t", !benchmarking()), "-o", Berthd(), "./cmd/berthd"); err != nil {
+	if err := goBuild("", "-race", "-o", Berthd(), "./cmd/berthd"); err != nil {
 		return err
 	}
 	return goBuild("CGO_ENABLED=0", "-tags", "no_grpc", "-o", filepath.Join(dir, "berth-shim"), "./cmd/berth-shim")
@@ -73,7 +73,7 @@ func goBuild(env string, args ...string) error {
 	return nil
 }
 
-// Berthd is the path of the daemon's program: with the race detector, unless benchmarks run.
+// Berthd is the path of the daemon's program, with the race detector.
 func Berthd() string { return filepath.Join(binaries(), "berthd") }
 
 // ShimPath is the path of the shim, for engines inside the test's process.
@@ -87,13 +87,8 @@ func binaries() string {
 	if dir := prebuilt(); dir != "" {
 		return dir
 	}
-	if benchmarking() {
-		return filepath.Join(root(), "bin/bench")
-	}
 	return filepath.Join(root(), "bin/test")
 }
-
-func benchmarking() bool { return flag.Lookup("test.bench").Value.String() != "" }
 
 // root is the folder of go.mod: tests run in their package's folder.
 func root() string {
