@@ -188,7 +188,10 @@ func (d *Daemon) ContainerResize(ctx context.Context, name string, height, width
 	}
 	rec := c.Snapshot()
 	l := d.runs.of(rec)
-	if !rec.State.Running || l == nil {
+	switch {
+	case rec.State.Restarting:
+		return errdefs.NotFoundf("container %s is restarting: it has no process now", rec.ID)
+	case !rec.State.Running || l == nil:
 		return errdefs.Conflictf("container %s is not running", rec.ID)
 	}
 	if err := l.task.Resize(ctx, uint16(width), uint16(height)); err != nil {

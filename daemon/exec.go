@@ -80,12 +80,13 @@ func execEvent(action, id string) container.Event {
 	return container.Event{Action: action, Attributes: map[string]string{"execID": id}}
 }
 
-// ContainerExecPrepare finds the exec that is to be started, before the connection is taken over for it.
+// ContainerExecPrepare says why an exec cannot be started, before the connection is taken over for it.
 func (d *Daemon) ContainerExecPrepare(id string) error {
 	_, _, err := d.findExec(id)
 	return err
 }
 
+// findExec returns an exec, and its container, in which commands can run now.
 func (d *Daemon) findExec(id string) (container.Exec, *container.Container, error) {
 	x, err := d.execs.Get(id)
 	if err != nil {
@@ -95,7 +96,7 @@ func (d *Daemon) findExec(id string) (container.Exec, *container.Container, erro
 	if err != nil {
 		return x, nil, errdefs.NotFoundf("No such container: %s", id)
 	}
-	return x, c, nil
+	return x, c, canExec(c.Snapshot(), c.ID)
 }
 
 // ContainerExecStart runs an exec. With streams it returns when the output has ended and the exit code can be inspected,
@@ -106,9 +107,6 @@ func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containert
 		return err
 	}
 	rec := c.Snapshot()
-	if err := canExec(rec, c.ID); err != nil {
-		return err
-	}
 	l := d.runs.of(rec)
 	if l == nil || rec.Run != x.Run {
 		return errdefs.Conflictf("container %s is not running", rec.ID)

@@ -89,10 +89,7 @@ const shimPatience = 2 * time.Second
 func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal) error {
 	l := d.runs.of(rec)
 	if l == nil { // not adopted yet, or just ended, which is shown in a moment
-		brief, cancel := context.WithTimeout(ctx, silence)
-		defer cancel()
-		over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Live() }
-		if now, _ := c.Await(brief, over); over(now) {
+		if isOver(ctx, c, rec) {
 			return nil
 		}
 		return errNoShim
@@ -121,6 +118,15 @@ func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *contai
 		return nil
 	}
 	return err
+}
+
+// isOver tells whether rec's run has ended; an end just now is shown in a moment.
+func isOver(ctx context.Context, c *container.Container, rec *container.Record) bool {
+	brief, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Live() }
+	now, _ := c.Await(brief, over)
+	return over(now)
 }
 
 // kill kills the main process without the help of its shim. A nil run has nothing to kill.

@@ -18,7 +18,7 @@ func (d *Daemon) ContainerRename(ctx context.Context, name, newName string) erro
 		return err
 	}
 	newName = "/" + trimName(newName)
-	return d.operate(ctx, c, func(context.Context) error {
+	rename := func(context.Context) error {
 		old := c.Snapshot().Name
 		if old == newName {
 			return errdefs.InvalidParameterf("Renaming a container with the same name as its current name")
@@ -40,5 +40,9 @@ func (d *Daemon) ContainerRename(ctx context.Context, name, newName string) erro
 		}
 		d.networks.Rename(c.ID, trimName(newName))
 		return nil
-	})
+	}
+	if c.Snapshot().State.RemovalInProgress { // which holds the slot to its end, and does not need the name
+		return d.run(ctx, rename)
+	}
+	return d.operate(ctx, c, rename)
 }

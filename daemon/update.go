@@ -73,7 +73,7 @@ func (d *Daemon) update(ctx context.Context, c *container.Container, rec *contai
 		}
 	}
 	err = apply(rec.HostConfig, hc)
-	if err == nil {
+	if err == nil || !errdefs.IsInvalidParameter(err) && isOver(ctx, c, rec) { // the next run gets them
 		_, err = c.Update(func(in *container.Intent) error {
 			in.HostConfig = hc
 			return nil

@@ -263,7 +263,7 @@ func killInV2(path string) (int, error) {
 	default:
 		err = cg.Kill()
 	}
-	if errors.Is(err, fs.ErrNotExist) { // a runtime that was at it has removed it meanwhile
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // a runtime or systemd has removed it meanwhile
 		return 0, nil
 	}
 	return len(pids), err
