@@ -45,6 +45,7 @@ type Intent struct {
 	Config     *containertypes.Config
 	HostConfig *containertypes.HostConfig
 	Defaulted  containertypes.Defaulted // what the client left to the engine
+	Once       *Once                    `json:",omitempty"` // nil: a repeated create makes another container
 
 	ImageID       string
 	ImageManifest *ocispec.Descriptor `json:",omitempty"`
@@ -70,6 +71,12 @@ type Intent struct {
 	ProcessLabel    string
 	MountLabel      string
 	Damaged         bool `json:"-"` // the record on disk cannot be read
+}
+
+// Once says which create request made a container: the same one, sent again, gets the same answer.
+type Once struct {
+	containertypes.Once
+	Warnings []string `json:",omitempty"` // that the client was answered
 }
 
 // Task says where a run is. It is on disk before the runtime is asked to create anything.

@@ -28,6 +28,7 @@ type Registry struct {
 	ids      []string          // sorted, for prefixes
 	ordered  []*Container      // by creation, oldest first
 	names    map[string]string // name with slash → id; a name that is only reserved stands here too
+	claims   map[string]*claim // by the key of Once
 	unsaved  map[*Container]struct{}
 	audit    audit
 
@@ -40,7 +41,7 @@ func Open(root string, ring *events.Ring) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{
-		ring: ring, byID: map[string]*Container{}, names: map[string]string{},
+		ring: ring, byID: map[string]*Container{}, names: map[string]string{}, claims: map[string]*claim{},
 		unsaved: map[*Container]struct{}{}, wake: make(chan struct{}, 1),
 	}
 	r.disk = &disk{root, r.Revision}
@@ -81,6 +82,7 @@ func (r *Registry) insert(c *Container) {
 	i, _ = slices.BinarySearchFunc(r.ordered, c, func(a, b *Container) int { return byCreation(a.rec, b.rec) })
 	r.ordered = slices.Insert(r.ordered, i, c)
 	r.names[c.rec.Name] = c.ID
+	r.claimedLocked(c.rec)
 }
 
 // Dir returns the directory of a container's files.
@@ -279,6 +281,7 @@ func (r *Registry) Remove(c *Container, es ...Event) error {
 	if r.names[rec.Name] == c.ID {
 		delete(r.names, rec.Name)
 	}
+	r.unclaimLocked(rec.Once, c.ID)
 	r.audit.replaced(rec)
 	return nil
 }

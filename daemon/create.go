@@ -19,86 +19,109 @@ import (
 	"github.com/berthd/berth/internal/undo"
 )
 
-// ContainerCreate makes a container out of an image. The request belongs to the daemon from now on.
-func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error) {
-	var resp containertypes.CreateResponse
-	store := d.config.Load()
-	if req.Config == nil {
-		return resp, errdefs.InvalidParameterf("config cannot be empty in order to create a container")
+// ContainerCreate makes a container out of an image, or finds the one that the same request made before. The request belongs
+// to the daemon from now on.
+func (d *Daemon) ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (resp containertypes.CreateResponse, _ error) {
+	id := ids.New()
+	if req.Once != nil {
+		if made, err := d.containers.Claim(ctx, *req.Once, id); err != nil {
+			return resp, err
+		} else if made != nil {
+			return containertypes.CreateResponse{ID: made.ID, Warnings: slices.Clone(made.Once.Warnings)}, nil
+		}
 	}
-	if req.HostConfig == nil {
-		req.HostConfig = &containertypes.HostConfig{}
-	}
-	warnings, err := d.verify(store, req)
+	warnings, defaulted, err := d.prepareCreate(&req)
 	if err != nil {
+		d.containers.Unclaim(req.Once, id)
 		return resp, err
 	}
-	if err := d.pinSharing(req.HostConfig); err != nil {
-		return resp, err
-	}
-	defaulted := leftOpen(req.HostConfig)
-	fillHostConfig(store, d.host, req.HostConfig)
 	err = d.run(ctx, func(ctx context.Context) error {
-		c, more, err := d.create(ctx, req, defaulted)
+		warnings, err := d.create(ctx, id, req, defaulted, warnings)
 		if err != nil {
+			d.containers.Unclaim(req.Once, id)
 			return err
 		}
-		resp = containertypes.CreateResponse{ID: c.ID, Warnings: append(warnings, more...)}
+		resp = containertypes.CreateResponse{ID: id, Warnings: warnings}
 		return nil
 	})
 	return resp, err
 }
 
-// create takes lease, layer and name, in this order, and gives all back when a later step fails.
-func (d *Daemon) create(ctx context.Context, req containertypes.CreateRequest, defaulted containertypes.Defaulted) (_ *container.Container, warnings []string, err error) {
+// prepareCreate checks a request and fills in what it leaves to the engine, which it tells.
+func (d *Daemon) prepareCreate(req *containertypes.CreateRequest) (warnings []string, _ containertypes.Defaulted, _ error) {
+	store := d.config.Load()
+	if req.Config == nil {
+		return nil, containertypes.Defaulted{}, errdefs.InvalidParameterf("config cannot be empty in order to create a container")
+	}
+	if req.HostConfig == nil {
+		req.HostConfig = &containertypes.HostConfig{}
+	}
+	warnings, err := d.verify(store, *req)
+	if err != nil {
+		return nil, containertypes.Defaulted{}, err
+	}
+	if err := d.pinSharing(req.HostConfig); err != nil {
+		return nil, containertypes.Defaulted{}, err
+	}
+	defaulted := leftOpen(req.HostConfig)
+	fillHostConfig(store, d.host, req.HostConfig)
+	return warnings, defaulted, nil
+}
+
+// create takes lease, layer and name, in this order, and gives all back when a later step fails. It returns warnings with
+// its own behind them.
+func (d *Daemon) create(ctx context.Context, id string, req containertypes.CreateRequest, defaulted containertypes.Defaulted, warnings []string) (_ []string, err error) {
 	var stack undo.Stack
 	defer func() {
 		if err != nil {
 			err = stack.Run(ctx, err)
 		}
 	}()
-	id := ids.New()
 	leased, err := d.layers.Lease(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stack.Push("drop the lease", func(ctx context.Context) error { return d.layers.DropLease(ctx, id) })
 	img, err := d.images.Resolve(leased, req.Config.Image)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if warnings, err = checkPlatform(req.Platform, img); err != nil {
-		return nil, nil, err
+	more, err := checkPlatform(req.Platform, img)
+	if err != nil {
+		return nil, err
 	}
+	warnings = append(warnings, more...)
 	if err := mergeImage(req.Config, img); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	in, err := d.newIntent(id, req, img)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	in.Defaulted = defaulted
+	if req.Once != nil {
+		in.Once = &container.Once{Once: *req.Once, Warnings: warnings}
+	}
 	ms, err := d.parseMounts(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if in.Name, err = d.reserveName(req.Name, id); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stack.Push("free the name", func(context.Context) error { d.containers.Unreserve(in.Name, id); return nil })
 	if err := d.layers.Create(leased, id, in.Parent); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	stack.Push("remove the layer", func(ctx context.Context) error { return d.layers.Release(ctx, id) })
 	if err := d.takeVolumes(ctx, &in, ms, &stack); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c, err := d.containers.Add(in, container.Event{Action: "create"})
-	if err != nil {
-		return nil, nil, err
+	if _, err := d.containers.Add(in, container.Event{Action: "create"}); err != nil {
+		return nil, err
 	}
 	warn(ctx, "release the volumes of a new container", d.volumes.Release(ctx, id)) // its record refers to them now
-	return c, warnings, nil
+	return warnings, nil
 }
 
 func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *image.Image) (container.Intent, error) {

@@ -21,6 +21,14 @@ type CreateRequest struct {
 	// ReadOnlyNonRecursive says that read-only binds leave what is mounted below them writable. Clients below 1.44 expect
 	// that of binds that say nothing about it.
 	ReadOnlyNonRecursive bool `json:"-"`
+	// Once is set when the client may send the request again, and means one container.
+	Once *Once `json:"-"`
+}
+
+// Once makes one of requests that are the same.
+type Once struct {
+	Key    string // chosen by the client
+	Digest string // of what else it sent
 }
 
 // CreateResponse is what POST /containers/create answers.

@@ -1,8 +1,6 @@
 package container
 
 import (
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -35,38 +33,6 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 		out = append(out, versions.Response(p, s))
 	}
 	return httputil.WriteState(w, r, out, revision, true)
-}
-
-// createBody is what a client sends: the container's configuration with two parts beside it.
-type createBody struct {
-	*containertypes.Config
-	containertypes.CreateRequest
-}
-
-func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		return errdefs.InvalidParameter(errors.New("invalid JSON: " + io.EOF.Error()))
-	}
-	var body createBody
-	if err := httputil.ReadJSON(r, &body); err != nil {
-		return err
-	}
-	req := body.CreateRequest
-	req.Config = body.Config
-	req.Name, req.Platform = r.URL.Query().Get("name"), r.URL.Query().Get("platform")
-	warnings, err := versions.Request(versions.FromContext(r.Context()), &req)
-	if err != nil {
-		return err
-	}
-	resp, err := rt.backend.ContainerCreate(r.Context(), req)
-	if err != nil {
-		return err
-	}
-	resp.Warnings = append(warnings, resp.Warnings...)
-	if resp.Warnings == nil {
-		resp.Warnings = []string{}
-	}
-	return httputil.WriteJSON(w, http.StatusCreated, resp)
 }
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
