@@ -6,12 +6,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 SOAK ?= 100
+# Where make install puts things, below DESTDIR.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 
 .PHONY: help
 help: ## say what there is to do
 	@echo 'Berth: a container engine that speaks the Docker Engine API. On a fresh machine, as root, begin with `make demo`.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
 build: ## build bin/berthd and bin/berth-shim
@@ -24,6 +27,14 @@ demo: build ## take the tour: a daemon in a sandbox, a container, three API vers
 	scripts/setup demo
 	@CGO_ENABLED=0 go build -o bin/demo ./demo
 	@scripts/sandbox bin/demo
+
+.PHONY: install
+install: build ## install under PREFIX (/usr/local): programs, systemd units, completion, manual, a default configuration
+	scripts/install install '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)'
+
+.PHONY: uninstall
+uninstall: ## take away what make install put there; a configuration that was changed stays, and all data
+	scripts/install uninstall '$(DESTDIR)' '$(PREFIX)' '$(SYSCONFDIR)'
 
 .PHONY: run
 run: build ## start a daemon for use on /run/berth/berth.sock, and say how to point the docker CLI at it

@@ -42,11 +42,15 @@ func TLS(on, verify bool, ca, cert, key string) (*tls.Config, error) {
 }
 
 // listen opens an address: unix:///path, tcp://host:port, fd:// (all sockets of systemd) or fd://N (the one with that
-// number). A unix socket belongs to group, a name or a number; empty is root's.
+// number). A unix socket belongs to group, a name or a number; empty is root's. One that systemd listens on for us is taken
+// as it is.
 func listen(ctx context.Context, address, group string) ([]net.Listener, error) {
 	proto, addr, _ := strings.Cut(address, "://")
 	switch proto {
 	case "unix":
+		if n := inheritedUnix(addr); n != "" {
+			return inherited(n)
+		}
 		l, err := listenUnix(ctx, addr, group)
 		return []net.Listener{l}, err
 	case "tcp":
@@ -139,10 +143,30 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// inherited returns the sockets that systemd listens on for us.
-func inherited(which string) ([]net.Listener, error) {
+// handedOver is how many sockets systemd has handed over to us.
+func handedOver() int {
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	if pid, _ := strconv.Atoi(os.Getenv("LISTEN_PID")); pid != os.Getpid() || n < 1 {
+	if pid, _ := strconv.Atoi(os.Getenv("LISTEN_PID")); pid != os.Getpid() {
+		return 0
+	}
+	return n
+}
+
+// inheritedUnix is the number of the socket of systemd that has this path; empty: none has.
+func inheritedUnix(path string) string {
+	for fd := firstFD; fd < firstFD+handedOver(); fd++ {
+		addr, err := unix.Getsockname(fd)
+		if u, ok := addr.(*unix.SockaddrUnix); err == nil && ok && u.Name == path {
+			return strconv.Itoa(fd)
+		}
+	}
+	return ""
+}
+
+// inherited returns the sockets that systemd listens on for us. Each can be taken once.
+func inherited(which string) ([]net.Listener, error) {
+	n := handedOver()
+	if n < 1 {
 		return nil, errors.New("systemd has handed over no socket; fd:// works only with socket activation")
 	}
 	first, last := firstFD, firstFD+n-1

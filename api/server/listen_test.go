@@ -87,8 +87,10 @@ func TestInheritedSockets(t *testing.T) {
 	const inChild = "BERTH_TEST_CHILD"
 	if os.Getenv(inChild) != "" {
 		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
-		_, err := listen(t.Context(), "fd://5", "")
-		assert.ErrorContains(t, err, "systemd has handed over 3 to 4")
+		_, err := listen(t.Context(), "fd://6", "")
+		assert.ErrorContains(t, err, "systemd has handed over 3 to 5")
+		_, err = listen(t.Context(), "unix://"+os.Getenv(inChild), "") // as the configuration may name it, too
+		assert.NilError(t, err)
 		ls, err := listen(t.Context(), "fd://4", "")
 		assert.NilError(t, err)
 		s, err := New(Options{})
@@ -96,6 +98,7 @@ func TestInheritedSockets(t *testing.T) {
 		assert.NilError(t, s.Serve(t.Context(), ls[0])) // until the parent kills it
 		return
 	}
+	path := filepath.Join(t.TempDir(), "s")
 	var files []*os.File
 	var addr string
 	for range 2 {
@@ -107,8 +110,15 @@ func TestInheritedSockets(t *testing.T) {
 		defer f.Close()
 		files, addr = append(files, f), l.Addr().String()
 	}
+	l, err := net.Listen("unix", path)
+	assert.NilError(t, err)
+	defer l.Close()
+	f, err := l.(*net.UnixListener).File()
+	assert.NilError(t, err)
+	defer f.Close()
+	files = append(files, f)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestInheritedSockets$")
-	cmd.Env = append(os.Environ(), inChild+"=1", "LISTEN_FDS=2")
+	cmd.Env = append(os.Environ(), inChild+"="+path, "LISTEN_FDS=3")
 	cmd.ExtraFiles = files
 	assert.NilError(t, cmd.Start())
 	defer func() {

@@ -114,8 +114,11 @@ func (r Result) String() string {
 }
 
 // At is the same CLI speaking one version of the API, which otherwise it agrees on with the daemon.
-func (c *CLI) At(version string) *CLI {
+func (c *CLI) At(version string) *CLI { return c.With("DOCKER_API_VERSION=" + version) }
+
+// With is the same CLI with more variables in its environment: NAME=value.
+func (c *CLI) With(env ...string) *CLI {
 	mine := *c
-	mine.env = append(slices.Clone(c.env), "DOCKER_API_VERSION="+version)
+	mine.env = append(slices.Clone(c.env), env...)
 	return &mine
 }
