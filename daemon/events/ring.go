@@ -12,16 +12,22 @@ import (
 
 // Ring holds the latest events in memory. Appending never waits for a subscriber.
 type Ring struct {
-	mu   sync.Mutex
-	held []Message // the event with number n stands at n % size
-	size int
-	next uint64 // number of the next event; the first one is 0
-	lost uint64 // the revision of the newest event that is not held: it was dropped, or is of an earlier daemon
+	mu     sync.Mutex
+	held   []Message // the event with number n stands at n % size
+	size   int
+	bytes  int    // of the events held
+	oldest uint64 // number of the oldest event held; next when there is none
+	next   uint64 // number of the next event; the first one is 0
+	lost   uint64 // the revision of the newest event that is not held: it was dropped, or is of an earlier daemon
 	// wake is closed by the next Append; nil while nobody waits.
 	wake chan struct{}
 }
 
-// NewRing returns a Ring that holds the latest size events (at least one).
+// maxBytes is how much the events held may weigh together: commands and labels, which clients choose, are part of them. The
+// newest event is held in any case.
+const maxBytes = 16 << 20
+
+// NewRing returns a Ring that holds the latest size events (at least one), or as many as weigh 16 MiB.
 func NewRing(size int) *Ring { return &Ring{size: max(size, 1)} }
 
 // Begin says that this process begins at a revision: events up to it are of an earlier daemon, and not held.
@@ -44,10 +50,17 @@ func (r *Ring) Append(m Message) {
 		m.TimeNano = time.Now().UnixNano()
 	}
 	m.Time = m.TimeNano / int64(time.Second)
+	r.bytes += weight(m)
+	for r.oldest < r.next && (r.next-r.oldest == uint64(r.size) || r.bytes > maxBytes) {
+		old := r.atLocked(r.oldest)
+		r.lost = old.Revision
+		r.bytes -= weight(*old)
+		*old = Message{}
+		r.oldest++
+	}
 	if len(r.held) < r.size {
 		r.held = append(r.held, m)
 	} else {
-		r.lost = r.atLocked(r.next).Revision
 		*r.atLocked(r.next) = m
 	}
 	r.next++
@@ -60,8 +73,14 @@ func (r *Ring) Append(m Message) {
 // atLocked returns the place of the event with that number. mu is held.
 func (r *Ring) atLocked(n uint64) *Message { return &r.held[n%uint64(r.size)] }
 
-// oldestLocked returns the number of the oldest event held; it is r.next when there is none. mu is held.
-func (r *Ring) oldestLocked() uint64 { return r.next - uint64(len(r.held)) }
+// weight is how many bytes m takes, about.
+func weight(m Message) int {
+	n := 200 + len(m.Action) + len(m.Actor.ID)
+	for k, v := range m.Actor.Attributes {
+		n += 50 + len(k) + len(v)
+	}
+	return n
+}
 
 // Options say what a subscriber wants. The zero value means everything that happens from now on.
 type Options struct {
@@ -93,13 +112,12 @@ func (r *Ring) Subscribe(o Options) *Cursor {
 	c := &Cursor{ring: r, opts: o, next: r.next}
 	switch {
 	case o.After != 0:
-		oldest := r.oldestLocked()
 		c.unknown = o.After < r.lost
-		c.next = oldest + uint64(sort.Search(len(r.held), func(i int) bool {
-			return r.atLocked(oldest+uint64(i)).Revision > o.After
+		c.next = r.oldest + uint64(sort.Search(int(r.next-r.oldest), func(i int) bool {
+			return r.atLocked(r.oldest+uint64(i)).Revision > o.After
 		}))
 	case !o.Since.IsZero() || !o.Until.IsZero():
-		c.next = r.oldestLocked()
+		c.next = r.oldest
 		for c.next < r.next && r.atLocked(c.next).TimeNano < nanos(o.Since) {
 			c.next++
 		}
@@ -150,16 +168,15 @@ func (c *Cursor) look() (m Message, ok bool, wake <-chan struct{}) {
 	r := c.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	oldest := r.oldestLocked()
 	if c.unknown {
 		c.unknown = false
-		c.next = oldest
-		return r.gapLocked(oldest, MissedUnknown), true, nil
+		c.next = r.oldest
+		return r.gapLocked(MissedUnknown), true, nil
 	}
-	if c.next < oldest {
-		missed := strconv.FormatUint(oldest-c.next, 10)
-		c.next = oldest
-		return r.gapLocked(oldest, missed), true, nil
+	if c.next < r.oldest {
+		missed := strconv.FormatUint(r.oldest-c.next, 10)
+		c.next = r.oldest
+		return r.gapLocked(missed), true, nil
 	}
 	if c.next == r.next {
 		if r.wake == nil {
@@ -172,15 +189,15 @@ func (c *Cursor) look() (m Message, ok bool, wake <-chan struct{}) {
 	return m, true, nil
 }
 
-// gapLocked makes the event that stands for all before the one with number next. It has the revision of the last of
-// those, which whoever resumes may resume from, and the time of the one behind. mu is held.
-func (r *Ring) gapLocked(next uint64, missed string) Message {
+// gapLocked makes the event that stands for all before the oldest one held. It has the revision of the last of those,
+// which whoever resumes may resume from, and the time of the one behind. mu is held.
+func (r *Ring) gapLocked(missed string) Message {
 	m := Message{
 		Type: Daemon, Action: Gap, Scope: ScopeLocal, Revision: r.lost, TimeNano: time.Now().UnixNano(),
 		Actor: Actor{Attributes: map[string]string{AttrMissed: missed}},
 	}
-	if next < r.next {
-		m.TimeNano = r.atLocked(next).TimeNano
+	if r.oldest < r.next {
+		m.TimeNano = r.atLocked(r.oldest).TimeNano
 	}
 	m.Time = m.TimeNano / int64(time.Second)
 	return m

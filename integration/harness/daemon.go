@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,6 +149,11 @@ func (d *Daemon) Running() bool {
 	default:
 		return true
 	}
+}
+
+// Proc is the path of a file about the daemon's process in /proc.
+func (d *Daemon) Proc(file string) string {
+	return filepath.Join("/proc", strconv.Itoa(d.process.pid), file)
 }
 
 // Signal sends the daemon a signal.
