@@ -57,6 +57,7 @@ type Intent struct {
 	RemoveVolumes   bool          `json:",omitempty"` // with Gone: anonymous volumes go too
 	StoppedByHand   bool          // so that unless-stopped declines at the next start of the daemon
 	Run             uint64        // number of the last start; 0: never started
+	Frozen          uint64        `json:",omitempty"` // run that the daemon has frozen and is to thaw; 0: none
 	RestartCount    int           // by the restart policy, since the last start by hand
 	RestartAt       time.Time     // when a restart that is pending is due
 	RestartDelay    time.Duration // before the last restart by the policy

@@ -5,8 +5,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/containerd/log"
-
 	containertypes "github.com/berthd/berth/api/types/container"
 	imagetypes "github.com/berthd/berth/api/types/image"
 	"github.com/berthd/berth/container"
@@ -31,20 +29,15 @@ func (d *Daemon) ContainerCommit(
 		if err := canCommit(rec); err != nil {
 			return err
 		}
-		if o.Pause && rec.State.Live() && !rec.State.Paused {
-			if l := d.runs.of(rec); l != nil && l.task.Pause(ctx) == nil { // or it has ended just now
-				showPaused(c, rec.Run, true)
-				defer func() {
-					if err := d.resume(context.WithoutCancel(ctx), c, rec); err != nil {
-						log.G(ctx).WithError(err).Errorf("container %s stays paused after its commit", c.ID)
-					}
-				}()
-			}
+		commit := func() (err error) {
+			command := strings.Join(append([]string{rec.Path}, rec.Args...), " ")
+			id, err = d.images.Commit(ctx, rec.ID, *rec.ImageManifest, commitConfig(rec.Config, cfg), command, o)
+			return err
 		}
-		var err error
-		command := strings.Join(append([]string{rec.Path}, rec.Args...), " ")
-		id, err = d.images.Commit(ctx, rec.ID, *rec.ImageManifest, commitConfig(rec.Config, cfg), command, o)
-		return err
+		if o.Pause && rec.State.Live() && !rec.State.Paused {
+			return d.whileFrozen(ctx, c, commit)
+		}
+		return commit()
 	})
 	if err != nil {
 		return "", err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/log"
+
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
 )
@@ -85,6 +87,42 @@ func (d *Daemon) resume(ctx context.Context, c *container.Container, rec *contai
 	}
 	showPaused(c, rec.Run, false)
 	return nil
+}
+
+// whileFrozen calls fn while the processes of a container that runs are frozen. Who they are to be thawed by is on disk
+// before: the next daemon, if this one does not live to do it. The caller holds the operation slot.
+func (d *Daemon) whileFrozen(ctx context.Context, c *container.Container, fn func() error) error {
+	rec, err := c.Update(func(in *container.Intent) error {
+		in.Frozen = in.Run
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := d.thaw(context.WithoutCancel(ctx), c); err != nil {
+			log.G(ctx).WithError(err).Errorf("container %s stays frozen", c.ID)
+		}
+	}()
+	if l := d.runs.of(rec); l != nil && l.task.Pause(ctx) == nil { // or it has ended just now
+		showPaused(c, rec.Run, true)
+	}
+	return fn()
+}
+
+// thaw ends what whileFrozen began, in this daemon or in an earlier one. What goes on or has ended meanwhile is left alone.
+func (d *Daemon) thaw(ctx context.Context, c *container.Container) error {
+	rec := c.Snapshot()
+	if rec.State.Paused && rec.Frozen == rec.Run {
+		if err := d.resume(ctx, c, rec); err != nil && c.Snapshot().State.Paused {
+			return err
+		}
+	}
+	_, err := c.Update(func(in *container.Intent) error {
+		in.Frozen = 0
+		return nil
+	})
+	return err
 }
 
 // showPaused shows that a run is paused or goes on. While it is paused nobody probes it.

@@ -159,6 +159,9 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 	if paused := status == task.Paused; status != "" && paused != rec.State.Paused {
 		showPaused(c, rec.Run, paused) // the last daemon did not come to record it
 	}
+	if rec.Frozen != 0 {
+		warn(ctx, "thaw container "+c.ID+" after a commit that was cut short", d.thaw(ctx, c))
+	}
 	d.adoptExecs(ctx, c, l)
 	d.work.Go(func() { d.monitor(c, l) })
 	return true

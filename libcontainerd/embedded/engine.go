@@ -69,18 +69,18 @@ func Start(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err := os.MkdirAll(cfg.Root, 0o711); err != nil {
 		return nil, fmt.Errorf("make the storage directory: %w", err)
 	}
-	lock, err := lockDir(cfg.Root)
+	unlock, killed, err := lockDir(cfg.Root)
 	if err != nil {
 		return nil, err
 	}
-	e.closers = append(e.closers, lock.Close)
+	e.closers = append(e.closers, unlock)
 	if e.driver, err = ChooseSnapshotter(ctx, cfg.Root, cfg.Snapshotter); err != nil {
 		return nil, err
 	}
 	if cfg.Address != "" {
 		return e, e.connect(ctx, cfg)
 	}
-	return e, e.open(ctx, cfg)
+	return e, e.open(ctx, cfg, killed)
 }
 
 // Context returns ctx for use with the stores of this engine.

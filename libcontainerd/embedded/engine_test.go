@@ -193,15 +193,72 @@ func TestMountsOfAKilledEngineAreDropped(t *testing.T) {
 		assert.NilError(t, mount.Mount(src, at, "none", "bind"))
 		return at
 	}
+	view := func(root string) string {
+		dir := filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots")
+		for _, id := range []string{"1", "2"} {
+			assert.NilError(t, os.MkdirAll(filepath.Join(dir, id, "fs"), 0o755))
+		}
+		at, err := os.MkdirTemp("", "containerd-mount")
+		assert.NilError(t, err)
+		assert.NilError(t, mount.Mount("overlay", at, "overlay", fmt.Sprintf("lowerdir=%s/2/fs:%s/1/fs", dir, dir)))
+		return at
+	}
 	left, foreign := bind(mine), bind(other)
+	leftView := view(mine)
 	t.Cleanup(func() {
 		assert.NilError(t, mount.Unmount(foreign))
 		assert.NilError(t, os.Remove(foreign))
 	})
 	start(t, Config{Root: mine})
-	_, err := os.Stat(left)
-	assert.ErrorIs(t, err, os.ErrNotExist)
+	for _, at := range []string{left, leftView} {
+		_, err := os.Stat(at)
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	}
 	is, err := mountinfo.Mounted(foreign)
 	assert.NilError(t, err)
 	assert.Assert(t, is)
+}
+
+// A killed engine may have made things that its database does not know of: they are no obstacle, and go.
+func TestWhatAKilledEngineHadNotNotedGoes(t *testing.T) {
+	for _, driver := range []string{Overlayfs, Native} {
+		t.Run(driver, func(t *testing.T) {
+			root := t.TempDir()
+			e, err := Start(t.Context(), Config{Root: root, Snapshotter: driver})
+			assert.NilError(t, err)
+			_, err = e.Snapshotter().Prepare(e.Context(t.Context()), "first", "")
+			assert.NilError(t, err)
+			assert.NilError(t, e.Close(t.Context()))
+
+			blobs := filepath.Join(root, "io.containerd.content.v1.content")
+			unknown := filepath.Join(blobs, "blobs/sha256", digest.FromString("unknown").Encoded())
+			assert.NilError(t, os.MkdirAll(filepath.Dir(unknown), 0o755))
+			assert.NilError(t, os.WriteFile(unknown, []byte("unknown"), 0o600))
+			nameless := filepath.Join(blobs, "ingest", "nameless")
+			assert.NilError(t, os.MkdirAll(nameless, 0o755))
+			snapshots := filepath.Join(root, snapshotterDir+driver, "snapshots")
+			for _, dir := range []string{"2/fs", "3/fs", "4/fs", "new-1/fs", "rm-1/fs"} {
+				assert.NilError(t, os.MkdirAll(filepath.Join(snapshots, dir), 0o755))
+			}
+			assert.NilError(t, os.WriteFile(filepath.Join(root, "lock"), []byte("123\n"), 0o600))
+
+			e = start(t, Config{Root: root, Snapshotter: driver})
+			lease, err := e.Leases().Create(e.Context(t.Context()), leases.WithRandomID())
+			assert.NilError(t, err)
+			_, err = e.Snapshotter().Prepare(leases.WithLease(e.Context(t.Context()), lease.ID), "second", "")
+			assert.NilError(t, err)
+			poll.WaitOn(t, func(poll.LogT) poll.Result {
+				dirs, err := os.ReadDir(snapshots)
+				if err != nil || len(dirs) != 1 { // the first has no lease
+					return poll.Continue("%v, %v", dirs, err)
+				}
+				for _, path := range []string{unknown, nameless} {
+					if _, err := os.Stat(path); err == nil {
+						return poll.Continue("%s is still there", path)
+					}
+				}
+				return poll.Success()
+			}, poll.WithTimeout(30*time.Second))
+		})
+	}
 }

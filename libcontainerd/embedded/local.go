@@ -6,38 +6,50 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 )
 
 // snapshotterDir begins the name of a snapshotter's directory.
 const snapshotterDir = "io.containerd.snapshotter.v1."
 
+// asidePrefix begins the name of a snapshot's directory that is to be removed.
+const asidePrefix = "left-"
+
 // boltWait is how long the database may be locked by somebody who did not take the lock of the directory first.
 const boltWait = time.Second
 
 // open builds the stores on cfg.Root. The directories have the names that containerd gives them, so that a containerd
-// on the same root finds everything.
-func (e *Engine) open(ctx context.Context, cfg Config) error {
+// on the same root finds everything. killed tells that the last engine on it did not end in order.
+func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 	if err := dropTempMounts(cfg.Root); err != nil {
 		return err
 	}
-	store, err := local.NewStore(filepath.Join(cfg.Root, "io.containerd.content.v1.content"))
+	contentDir := filepath.Join(cfg.Root, "io.containerd.content.v1.content")
+	if err := dropNamelessIngests(contentDir); err != nil {
+		return fmt.Errorf("look for what the last engine left in %s: %w", contentDir, err)
+	}
+	store, err := local.NewStore(contentDir)
 	if err != nil {
 		return fmt.Errorf("open the content store: %w", err)
 	}
-	sns, err := e.openSnapshotters(cfg.Root)
+	sns, left, err := e.openSnapshotters(ctx, cfg.Root)
 	if err != nil {
 		return err
 	}
@@ -55,7 +67,12 @@ func (e *Engine) open(ctx context.Context, cfg Config) error {
 	}); err != nil && !cerrdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("make the namespace: %w", err)
 	}
-	gc := startCollector(ctx, mdb)
+	if killed {
+		if err := e.stir(ctx, mdb, sns); err != nil {
+			return fmt.Errorf("look for what the last engine left: %w", err)
+		}
+	}
+	gc := startCollector(ctx, mdb, left)
 	e.closers = append(e.closers, gc.Close)
 	e.content = mdb.ContentStore()
 	e.images = metadata.NewImageStore(mdb)
@@ -66,29 +83,113 @@ func (e *Engine) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// dropNamelessIngests removes blobs that were begun and have no name yet: the store never finds them again.
+func dropNamelessIngests(dir string) error {
+	all, err := filepath.Glob(filepath.Join(dir, "ingest", "*"))
+	if err != nil {
+		return err
+	}
+	for _, ingest := range all {
+		if _, err := os.Stat(filepath.Join(ingest, "ref")); err == nil {
+			continue
+		}
+		if err := os.RemoveAll(ingest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // openSnapshotters opens that of the driver, and the other one if it was in use here before, so that what it still
-// holds can be collected.
-func (e *Engine) openSnapshotters(root string) (map[string]snapshots.Snapshotter, error) {
+// holds can be collected. What directories are left that none of them knows is returned.
+func (e *Engine) openSnapshotters(ctx context.Context, root string) (
+	sns map[string]snapshots.Snapshotter, left []string, _ error,
+) {
 	open := map[string]func(dir string) (snapshots.Snapshotter, error){
 		Overlayfs: func(dir string) (snapshots.Snapshotter, error) {
 			return overlay.NewSnapshotter(dir, overlay.AsynchronousRemove)
 		},
 		Native: native.NewSnapshotter,
 	}
-	sns := map[string]snapshots.Snapshotter{}
+	sns = map[string]snapshots.Snapshotter{}
 	for name, fn := range open {
 		dir := filepath.Join(root, snapshotterDir+name)
-		if _, err := os.Stat(dir); err != nil && name != e.driver {
+		if _, err := os.Stat(dir); err == nil {
+			dirs, err := setAside(ctx, dir)
+			if err != nil {
+				return nil, nil, fmt.Errorf("look for what the last engine left in %s: %w", dir, err)
+			}
+			left = append(left, dirs...)
+		} else if name != e.driver {
 			continue
 		}
 		sn, err := fn(dir)
 		if err != nil {
-			return nil, fmt.Errorf("open the snapshotter %s: %w", name, err)
+			return nil, nil, fmt.Errorf("open the snapshotter %s: %w", name, err)
 		}
 		e.closers = append(e.closers, sn.Close)
 		sns[name] = sn
 	}
-	return sns, nil
+	return sns, left, nil
+}
+
+// setAside renames the directories of a snapshotter, which is not open, that its database does not know: a snapshot that
+// is made next could want the name. It returns the new names; to remove them may take long.
+func setAside(ctx context.Context, dir string) (left []string, err error) {
+	ms, err := storage.NewMetaStore(filepath.Join(dir, "metadata.db"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ms.Close()) }()
+	known := map[string]string{}
+	err = ms.WithTransaction(ctx, false, func(ctx context.Context) (err error) {
+		known, err = storage.IDMap(ctx)
+		return err
+	})
+	if err != nil && !cerrdefs.IsNotFound(err) { // not found: none was ever made
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "snapshots"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if known[e.Name()] != "" {
+			continue
+		}
+		path := filepath.Join(dir, "snapshots", e.Name())
+		if !strings.HasPrefix(e.Name(), asidePrefix) {
+			aside := filepath.Join(dir, "snapshots", asidePrefix+e.Name())
+			if err := os.Rename(path, aside); err != nil {
+				return nil, err
+			}
+			path = aside
+		}
+		left = append(left, path)
+	}
+	return left, nil
+}
+
+// stir has the first collection look into every store, which it does only where something was deleted. An engine that was
+// killed may have made things there that the database does not know of yet.
+func (e *Engine) stir(ctx context.Context, mdb *metadata.DB, sns map[string]snapshots.Snapshotter) error {
+	ctx = e.Context(ctx)
+	const thing = "stir"
+	for name := range sns {
+		sn := mdb.Snapshotter(name)
+		if _, err := sn.Prepare(ctx, thing, ""); err != nil && !cerrdefs.IsAlreadyExists(err) {
+			return err
+		}
+		if err := sn.Remove(ctx, thing); err != nil {
+			return err
+		}
+	}
+	desc := ocispec.Descriptor{Digest: digest.FromString(thing), Size: int64(len(thing))}
+	err := content.WriteBlob(ctx, mdb.ContentStore(), thing, strings.NewReader(thing), desc)
+	if err != nil {
+		return err
+	}
+	return mdb.ContentStore().Delete(ctx, desc.Digest)
 }
 
 func openDB(dir string) (*bolt.DB, error) {
@@ -123,7 +224,8 @@ func (m *leaseManager) Delete(ctx context.Context, l leases.Lease, opts ...lease
 	if err := m.Manager.Delete(ctx, l); err != nil || !do.Synchronous {
 		return err
 	}
-	return m.gc.collect(ctx)
+	_, err := m.gc.collect(ctx)
+	return err
 }
 
 // collector frees what nothing refers to any more, soon after something was deleted.
@@ -141,7 +243,8 @@ const collectDelay = 100 * time.Millisecond
 // A collection keeps writers out of the database while it marks. It may do so for at most 1/collectShare of the time.
 const collectShare = 50
 
-func startCollector(ctx context.Context, db *metadata.DB) *collector {
+// startCollector starts one that begins with removing the directories left, as far as it comes.
+func startCollector(ctx context.Context, db *metadata.DB, left []string) *collector {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &collector{
 		db: db, busy: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
@@ -152,7 +255,7 @@ func startCollector(ctx context.Context, db *metadata.DB) *collector {
 		}
 	})
 	c.ask() // what the last engine left behind
-	go c.run(ctx)
+	go c.run(ctx, left)
 	return c
 }
 
@@ -163,19 +266,31 @@ func (c *collector) ask() {
 	}
 }
 
-func (c *collector) collect(ctx context.Context) error {
+// collect returns for how long writers had to wait.
+func (c *collector) collect(ctx context.Context) (time.Duration, error) {
 	select {
 	case c.busy <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	defer func() { <-c.busy }()
-	_, err := c.db.GarbageCollect(ctx)
-	return err
+	stats, err := c.db.GarbageCollect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return stats.Elapsed(), nil
 }
 
-func (c *collector) run(ctx context.Context) {
+func (c *collector) run(ctx context.Context, left []string) {
 	defer close(c.done)
+	for _, dir := range left {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			log.G(ctx).WithError(err).Warn("cannot remove what the last engine left; the next start tries again")
+		}
+	}
 	delay := collectDelay
 	for {
 		select {
@@ -188,11 +303,11 @@ func (c *collector) run(ctx context.Context) {
 			return
 		case <-time.After(delay):
 		}
-		begin := time.Now()
-		if err := c.collect(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		locked, err := c.collect(ctx)
+		if err != nil && !errors.Is(err, context.Canceled) {
 			log.G(ctx).WithError(err).Warn("cannot free unused layers; the next removal tries again")
 		}
-		delay = max(collectDelay, collectShare*time.Since(begin))
+		delay = max(collectDelay, collectShare*locked)
 	}
 }
 
