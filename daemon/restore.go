@@ -77,7 +77,8 @@ func (d *Daemon) afterAdoption(c *container.Container) func(context.Context) {
 }
 
 // resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
-// restart, start it once those whose namespaces it shares have been restored.
+// restart, start it once those whose namespaces it shares have been restored. Of two that need each other none waits: each
+// says what it lacks.
 func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
@@ -92,12 +93,14 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
 		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
 		return func(ctx context.Context) {
-			for _, id := range sharesWith(rec) {
-				if other, ok := restored[id]; ok {
-					select {
-					case <-other:
-					case <-ctx.Done():
-					}
+			for _, owner := range d.owners(rec) {
+				done, old := restored[owner.ID]
+				if !old || owner == c || d.needs(owner, c.ID, map[string]bool{}) {
+					continue
+				}
+				select {
+				case <-done:
+				case <-ctx.Done():
 				}
 			}
 			if err := d.ContainerStart(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {

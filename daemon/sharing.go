@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -38,15 +39,26 @@ func (d *Daemon) pinSharing(hc *containertypes.HostConfig) error {
 	return nil
 }
 
-// sharesWith returns the ids of the containers whose namespaces rec's container shares.
-func sharesWith(rec *container.Record) (ids []string) {
+// owners returns the containers whose namespaces rec's container shares.
+func (d *Daemon) owners(rec *container.Record) (owners []*container.Container) {
 	hc := rec.HostConfig
 	for _, mode := range []string{hc.PidMode, hc.IpcMode, string(hc.NetworkMode)} {
-		if id, ok := otherContainer(mode); ok {
-			ids = append(ids, id)
+		if ref, ok := otherContainer(mode); ok {
+			if c, err := d.containers.Get(ref); err == nil {
+				owners = append(owners, c)
+			}
 		}
 	}
-	return ids
+	return owners
+}
+
+// needs tells whether c can only start after the container with that id: as an owner, or an owner's owner. known are those
+// that were looked at.
+func (d *Daemon) needs(c *container.Container, id string, known map[string]bool) bool {
+	known[c.ID] = true
+	return slices.ContainsFunc(d.owners(c.Snapshot()), func(o *container.Container) bool {
+		return o.ID == id || !known[o.ID] && d.needs(o, id, known)
+	})
 }
 
 // sharedWith returns the record of the container whose namespace of that kind rec's container shares; nil when mode speaks

@@ -151,14 +151,36 @@ func TestSharersComeBackAfterTheirOwner(t *testing.T) {
 	d.API.Start(owner)
 	guest := d.Create("guest", with(harness.M{"RestartPolicy": always, "PidMode": "container:owner"}, "sleep", "1000"))
 	d.API.Start(guest)
+	// Its owner had another name when it was created, so what is stored is the name.
+	early := d.Create("early", with(harness.M{"RestartPolicy": always, "NetworkMode": "container:renamed"}, "sleep", "1000"))
+	d.OK("POST", "/containers/owner/rename?name=renamed", nil, nil)
+	d.API.Start(early)
+	all := []string{owner, guest, early}
+
+	// Two that need each other do not wait for ever: the first name of "one" was that of a container which has gone.
+	d.Create("one", with(harness.M{"RestartPolicy": always, "NetworkMode": "container:other"}, "sleep", "1000"))
+	d.Run("other", "sleep", "1000")
+	d.API.Start("one")
+	d.Remove("other")
+	d.Create("other", with(harness.M{"RestartPolicy": always, "PidMode": "container:one"}, "sleep", "1000"))
+	d.API.Start("other")
 	assert.Equal(t, d.Stop(), 0)
 
 	slow.Hold()
 	d.Start()
 	d.Eventually("the owner is being created", slow.Creating)
-	assert.Equal(t, d.Inspect(guest).State.Error, "")
+	for _, id := range all {
+		assert.Equal(t, d.Inspect(id).State.Error, "")
+	}
 	slow.Release()
-	d.Eventually("both run", func() bool { return d.Inspect(owner).State.Running && d.Inspect(guest).State.Running })
+	for _, id := range all {
+		d.Eventually("it runs", func() bool { return d.Inspect(id).State.Running })
+	}
+	for kind, name := range map[string]string{"network": "one", "PID": "other"} {
+		d.Eventually(name+" says what it lacks", func() bool {
+			return strings.HasPrefix(d.Inspect(name).State.Error, "cannot join "+kind+" namespace of a non running container")
+		})
+	}
 }
 
 func TestNamesFromTheConfiguration(t *testing.T) {
