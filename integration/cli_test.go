@@ -36,6 +36,7 @@ func TestCLI(t *testing.T) {
 				{"run at a terminal", cliRunTerminal},
 				{"attach at a terminal", cliAttachTerminal},
 				{"exec at a terminal", cliExecTerminal},
+				{"screens", cliScreens},
 				{"stop and kill", cliStop},
 				{"rename and remove", cliRename},
 				{"stats and top", cliUsage},

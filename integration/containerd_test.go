@@ -10,15 +10,31 @@ import (
 	"github.com/berthd/berth/integration/harness"
 )
 
-// What the CLI test asks of storage holds with an external containerd, too.
+// What the CLI test asks of containers and of storage holds with an external containerd, too.
 func TestCLIWithExternalContainerd(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage(), harness.ExternalContainerd())
-	for _, run := range []func(*testing.T, *harness.Daemon, *harness.CLI){
-		cliImages, cliRun, cliRunFiles, cliLogs, cliExec, cliStop, cliDiff,
+	cli := d.CLI()
+	t.Run("images", func(t *testing.T) { cliImages(t, d.For(t), cli.For(t)) }) // and loads those that are run
+	for name, run := range map[string]func(*testing.T, *harness.Daemon, *harness.CLI){
+		"run": cliRun, "run with files": cliRunFiles, "logs": cliLogs, "exec": cliExec, "exec at a terminal": cliExecTerminal,
+		"stop": cliStop, "rename and remove": cliRename, "diff": cliDiff, "cp and export": cliCopy, "stats and top": cliUsage,
+		"commit": cliCommit, "pull": cliPull,
 	} {
-		run(t, d, d.CLI())
+		t.Run(name, func(t *testing.T) { run(t, d.For(t), cli.For(t)) })
 	}
+}
+
+// cliPull pushes an image to a registry and pulls it from there.
+func cliPull(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
+	startRegistry(t, d, registryOptions{addr: "127.0.0.1:5000"})
+	const name = "127.0.0.1:5000/box:1"
+	cli.Run("tag", "busybox", name)
+	cli.Run("push", name)
+	cli.Run("rmi", name)
+	assert.Assert(t, cmp.Contains(cli.Run("pull", name), "Status: Downloaded newer image for "+name))
+	assert.Equal(t, cli.Run("run", "--rm", "--network", "none", name, "echo", "pulled"), "pulled")
+	cli.Run("rmi", name)
 }
 
 // An engine on an external containerd loses nothing, whichever of the two ends, and no second one gets in.

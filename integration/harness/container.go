@@ -138,7 +138,7 @@ func (a *API) Eventually(what string, holds func() bool) {
 			return poll.Success()
 		}
 		return poll.Continue("not yet: %s", what)
-	}, poll.WithTimeout(20*time.Second), poll.WithDelay(20*time.Millisecond))
+	}, poll.WithTimeout(patience(20*time.Second)), poll.WithDelay(20*time.Millisecond))
 }
 
 // JSON is x as text, for a look in a failure's message.

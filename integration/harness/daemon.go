@@ -137,7 +137,7 @@ func (d *Daemon) Start() {
 			return poll.Success()
 		}
 		return poll.Continue("the daemon does not answer yet")
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
+	}, poll.WithTimeout(patience(30*time.Second)), poll.WithDelay(10*time.Millisecond))
 	p.pid = onlyChild(d.t, cmd.Process.Pid)
 }
 
@@ -180,7 +180,7 @@ func (d *Daemon) waitExit() int {
 	d.t.Helper()
 	select {
 	case <-d.process.exited:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience(60 * time.Second)):
 		d.t.Fatal("the daemon does not end")
 	}
 	d.client.CloseIdleConnections()
@@ -209,7 +209,7 @@ func (d *Daemon) WriteConfig(config any) {
 // Reload replaces the configuration file, sends SIGHUP and waits until the daemon has reloaded it.
 func (d *Daemon) Reload(config any) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience(20*time.Second))
 	defer cancel()
 	resp, err := d.Open(ctx, "GET", `/events?filters={"type":["daemon"],"event":["reload"]}`, nil)
 	assert.NilError(d.t, err)
@@ -278,7 +278,7 @@ func (d *Daemon) checkNothingLeft() {
 			return poll.Success()
 		}
 		return poll.Continue("left behind:\n%s", strings.Join(left, "\n"))
-	}, poll.WithTimeout(10*time.Second))
+	}, poll.WithTimeout(patience(10*time.Second)))
 }
 
 // mayStay tells of what is meant to stay: results of execs, which are kept for ten minutes, the empty cgroup that the

@@ -44,7 +44,7 @@ func (a *API) HTTP(method, path string, body any) Response {
 
 // Try is HTTP that returns the error when no answer came. Goroutines of a test use it.
 func (a *API) Try(method, path string, body any) (Response, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience(time.Minute))
 	defer cancel()
 	resp, err := a.Open(ctx, method, path, body)
 	if err != nil {

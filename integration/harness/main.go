@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Main is what TestMain of a package of integration tests calls. It builds the programs, moves the test process into
@@ -78,6 +79,14 @@ func Berthd() string { return filepath.Join(binaries(), "berthd") }
 
 // ShimPath is the path of the shim, for engines inside the test's process.
 func ShimPath() string { return filepath.Join(binaries(), "berth-shim") }
+
+// patience is how long the harness waits for something that takes that long on a machine: in a throwaway one everything does.
+func patience(usual time.Duration) time.Duration {
+	if prebuilt() != "" {
+		return 10 * usual
+	}
+	return usual
+}
 
 // prebuilt is the folder of the programs in a throwaway machine, where nothing is built and no sandboxes are made: all of
 // it is one. See scripts/vm-test.

@@ -94,7 +94,7 @@ func (t *Terminal) Expect(text string) string {
 			return poll.Success()
 		}
 		return poll.Continue("%q is not on the screen; there is %q", text, rest)
-	}, poll.WithTimeout(20*time.Second), poll.WithDelay(5*time.Millisecond))
+	}, poll.WithTimeout(patience(20*time.Second)), poll.WithDelay(5*time.Millisecond))
 	return found
 }
 
@@ -103,7 +103,7 @@ func (t *Terminal) End() (rest string, code int) {
 	t.cli.t.Helper()
 	select {
 	case <-t.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience(20 * time.Second)):
 		t.cli.t.Fatalf("docker %s does not end; on the screen is %q", strings.Join(t.cmd.Args[1:], " "), t.text()[t.seen:])
 	}
 	_ = t.cmd.Wait() // the code says it all
