@@ -69,7 +69,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	shim, err := findShim(o.ShimPath)
+	shim, err := FindShim(o.ShimPath)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,8 @@ func loader(o Options) (daemon.Loader, error) {
 	return func() (config.Config, config.Origins, error) { return config.Load(file, explicit, flags) }, nil
 }
 
-func findShim(path string) (string, error) {
+// FindShim is the berth-shim that New takes: path, or if that is empty the one beside the running program, else in $PATH.
+func FindShim(path string) (string, error) {
 	const name = "berth-shim"
 	if path != "" {
 		return filepath.Abs(path)

@@ -130,7 +130,7 @@ var badCreates = []badRequest{
 	{"unknown runtime", "", `{"Image":"busybox","HostConfig":{"Runtime":"nope"}}`, 400,
 		`unknown or invalid runtime name: nope`},
 	{"unknown log driver", "", `{"Image":"busybox","HostConfig":{"LogConfig":{"Type":"nope"}}}`, 400,
-		`logger: no log driver named 'nope' is registered`},
+		`logger: no log driver named 'nope' is registered: use one of journald, json-file, local, none, syslog`},
 	{"health check", "", `{"Image":"busybox","Healthcheck":{"Test":["CMD","true"],"Interval":1}}`, 400,
 		`Interval in Healthcheck cannot be less than 1ms`},
 }

@@ -18,14 +18,19 @@ import (
 	"github.com/berthd/berth/daemon/config"
 )
 
-// requests are the commands that ask a running daemon.
-var requests = map[string]func(ctx context.Context, args []string) error{"reload": askReload, "config": askConfig}
+// commands are those beside running the daemon.
+var commands = map[string]func(ctx context.Context, args []string) error{
+	"reload": askReload, "config": askConfig, "doctor": examine,
+}
 
 // What scripts learn of a reload, beside 0: everything that the file says is in force.
 const (
 	exitRejected     exitCode = 1
 	exitNeedsRestart exitCode = 2
 )
+
+// exitProblem is what scripts learn of berthd doctor.
+const exitProblem exitCode = 1
 
 // question is what a command line asks of a daemon.
 type question struct {

@@ -28,7 +28,7 @@ var version = "dev"
 func main() {
 	run := run
 	if len(os.Args) > 1 {
-		if ask := requests[os.Args[1]]; ask != nil {
+		if ask := commands[os.Args[1]]; ask != nil {
 			run = func(ctx context.Context, args []string) error { return ask(ctx, args[1:]) }
 		}
 	}
@@ -70,6 +70,7 @@ func run(ctx context.Context, args []string) error {
 const usage = `Usage: berthd [flags]           run the daemon
        berthd reload [flags]    have a running daemon reload its configuration, and tell what became of it
        berthd config [flags]    show the configuration of a running daemon
+       berthd doctor [flags]    check this machine and the configuration, and say what to do about what it finds
 
 A container engine that speaks the Docker Engine API.
 

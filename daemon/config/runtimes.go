@@ -45,7 +45,7 @@ func checkDefaultRuntime(c *Config) error {
 	if name == "" || name == StockRuntime || configured || ImplicitRuntime(name) {
 		return nil
 	}
-	return fmt.Errorf("specified default runtime '%s' does not exist", name)
+	return fmt.Errorf("specified default runtime '%s' does not exist: add it to runtimes, or name another", name)
 }
 
 // ValidateRuntimes is the part of Validate that is about runtimes.

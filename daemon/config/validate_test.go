@@ -76,9 +76,9 @@ func TestValidate(t *testing.T) {
 			"soft limit -1 is above"},
 		{func(c *Config) { c.DefaultUlimits = Ulimits{"nofile": {Name: "nofile", Soft: 1, Hard: -2}} }, "is above hard"},
 		{func(c *Config) { c.DefaultUlimits = Ulimits{"nofile": {Name: "nofile", Soft: -3, Hard: 1}} }, "-3 is negative"},
-		{func(c *Config) { c.DefaultRuntime = "x" }, "specified default runtime 'x' does not exist"},
-		{func(c *Config) { c.DefaultRuntime = "/x.y" }, "specified default runtime '/x.y' does not exist"},
-		{func(c *Config) { c.DefaultRuntime = ".y" }, "specified default runtime '.y' does not exist"},
+		{func(c *Config) { c.DefaultRuntime = "x" }, "specified default runtime 'x' does not exist: add it to runtimes, or name another"},
+		{func(c *Config) { c.DefaultRuntime = "/x.y" }, "specified default runtime '/x.y' does not exist: add it to runtimes, or name another"},
+		{func(c *Config) { c.DefaultRuntime = ".y" }, "specified default runtime '.y' does not exist: add it to runtimes, or name another"},
 		{func(c *Config) { c.Runtimes = Runtimes{"runc": {Path: "/x"}} }, "runtime name 'runc' is reserved"},
 		{func(c *Config) { c.Runtimes = Runtimes{"": {Path: "/x"}} }, "a runtime has no name"},
 		{func(c *Config) { c.SELinuxEnabled = true }, "selinux-enabled is about SELinux, which this version of Berth does " +

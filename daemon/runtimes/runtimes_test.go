@@ -78,7 +78,7 @@ func TestSetupRefuses(t *testing.T) {
 	_, _, err := Setup(t.Context(), cfg, t.TempDir())
 	assert.Error(t, err, "runtime a: either a runtimeType or a path must be configured\n"+
 		"runtime b: either a runtimeType or a path must be configured\n"+
-		"runtime name 'runc' is reserved\nspecified default runtime 'x' does not exist")
+		"runtime name 'runc' is reserved\nspecified default runtime 'x' does not exist: add it to runtimes, or name another")
 }
 
 func TestStock(t *testing.T) {

@@ -23,7 +23,7 @@ var rows = [][]string{
 	{"container"},
 	{"archive", "image", "layer", "libnetwork", "libcontainerd", "volume", "oci"},
 	{"daemon"},
-	{""}, // package berth
+	{"", "doctor"}, // "": package berth
 	{"cmd"},
 	{"demo", "integration"},
 }

@@ -17,7 +17,7 @@ import (
 // Names are the names that Get knows, sorted.
 func Names() []string { return []string{journald.Name, jsonfile.Name, local.Name, "none", syslog.Name} }
 
-// Get returns the driver of that name. An unknown name is errdefs.InvalidParameter, with dockerd's text.
+// Get returns the driver of that name. An unknown name is errdefs.InvalidParameter, with dockerd's text and what there is.
 func Get(name string) (logger.Driver, error) {
 	switch name {
 	case jsonfile.Name:
@@ -32,7 +32,8 @@ func Get(name string) (logger.Driver, error) {
 	case syslog.Name:
 		return cached{syslog.Driver{}, false}, nil
 	}
-	return nil, errdefs.InvalidParameterf("logger: no log driver named '%s' is registered", name)
+	return nil, errdefs.InvalidParameterf("logger: no log driver named '%s' is registered: use one of %s", name,
+		strings.Join(Names(), ", "))
 }
 
 // Kept returns the driver of files that keeps the log of a container with the named driver, and what to tell it.

@@ -21,7 +21,7 @@ func TestGet(t *testing.T) {
 		assert.Equal(t, d.Name(), name)
 	}
 	_, err := Get("x")
-	assert.Error(t, err, "logger: no log driver named 'x' is registered")
+	assert.Error(t, err, "logger: no log driver named 'x' is registered: use one of journald, json-file, local, none, syslog")
 	assert.Assert(t, errdefs.IsInvalidParameter(err))
 }
 
