@@ -178,15 +178,21 @@ func (s *ExecStore) Await(ctx context.Context, id string, wanted func(ExecState)
 // Abandon drops the execs that were made for a run that has ended and were never started.
 func (s *ExecStore) Abandon(containerID string, run uint64) {
 	for _, x := range s.All() {
-		if x.ContainerID == containerID && x.Run == run && !x.State.Started {
-			s.Drop(x.ID)
+		if x.ContainerID == containerID && x.Run == run {
+			s.dropIf(x.ID, func(now ExecState) bool { return !now.Started })
 		}
 	}
 }
 
 // Drop forgets an exec.
-func (s *ExecStore) Drop(id string) {
+func (s *ExecStore) Drop(id string) { s.dropIf(id, func(ExecState) bool { return true }) }
+
+func (s *ExecStore) dropIf(id string, holds func(ExecState) bool) {
 	s.mu.Lock()
+	if x, ok := s.byID[id]; ok && !holds(x.State) {
+		s.mu.Unlock()
+		return
+	}
 	delete(s.byID, id)
 	s.tellLocked()
 	s.mu.Unlock()

@@ -244,13 +244,18 @@ func (d *Daemon) followExec(c *container.Container, x container.Exec, p *task.Pr
 	}
 }
 
-func (d *Daemon) execEnded(c *container.Container, x container.Exec, code int) {
-	if _, err := d.execs.Change(x.ID, func(s *container.ExecState) error {
+// endExec keeps the result of a command.
+func (d *Daemon) endExec(id string, code int) {
+	if _, err := d.execs.Change(id, func(s *container.ExecState) error {
 		s.Running, s.ExitCode, s.EndedAt = false, &code, time.Now().UTC()
 		return nil
 	}); err != nil {
-		log.L.WithError(err).Errorf("the result of exec %s cannot be kept", x.ID)
+		log.L.WithError(err).Errorf("the result of exec %s cannot be kept", id)
 	}
+}
+
+func (d *Daemon) execEnded(c *container.Container, x container.Exec, code int) {
+	d.endExec(x.ID, code)
 	e := execEvent("exec_die", x.ID)
 	e.Attributes["exitCode"] = strconv.Itoa(code)
 	c.Note(x.Run, func(o *container.Observed) { o.ExecIDs = container.WithoutExec(o.ExecIDs, x.ID) }, e)

@@ -45,6 +45,7 @@ func (d *Daemon) restore(ctx context.Context) error {
 			}
 		})
 	}
+	d.loseExecs(func(x container.Exec) bool { return d.containerGone(x.ContainerID) })
 	d.work.Go(func() { d.sweep(d.work.ctx, left) })
 	return nil
 }
@@ -58,8 +59,10 @@ func (d *Daemon) restoreOne(ctx context.Context, c *container.Container, restore
 	}
 	d.feedLog(c)
 	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec) {
+		d.loseExecs(func(x container.Exec) bool { return x.ContainerID == c.ID && x.Run != rec.Run })
 		return d.afterAdoption(c)
 	}
+	d.loseExecs(func(x container.Exec) bool { return x.ContainerID == c.ID })
 	if err := d.settle(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Errorf("what container %s had for its last run cannot be given back", c.ID)
 	}
@@ -209,6 +212,20 @@ func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *live
 			d.execEnded(c, x, execFailure(errdefs.System(context.Canceled)))
 		default:
 			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
+		}
+	}
+}
+
+// loseExecs ends the commands that a daemon began before the end of their run and did not come to follow to theirs.
+func (d *Daemon) loseExecs(which func(container.Exec) bool) {
+	for _, x := range d.execs.All() {
+		switch {
+		case !x.State.Started || x.State.Ended() || !which(x):
+		case x.Probe:
+			d.execs.Drop(x.ID)
+		default:
+			log.L.Warnf("the exit code of exec %s is lost", x.ID)
+			d.endExec(x.ID, 255)
 		}
 	}
 }
