@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 SOAK ?= 100
+FUZZ ?= 30s
 # Where make install puts things, below DESTDIR.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
@@ -63,6 +64,15 @@ vm-test: ## run the tests of cgroups and shims in throwaway machines with cgroup
 soak: ## run the tests that have a size at SOAK (default 100) times their usual one
 	scripts/setup test
 	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration -soak=$(SOAK)
+
+.PHONY: fuzz
+fuzz: ## look for bad input to every parser that takes bytes from outside, FUZZ (default 30s) long each
+	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' $$file); do \
+			echo "$$name in $$(dirname $$file)"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) ./$$(dirname $$file); \
+		done; \
+	done
 
 .PHONY: docs
 docs: ## write docs/configuration.md from the table of keys

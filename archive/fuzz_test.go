@@ -10,6 +10,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/berthd/berth/archive"
+	"github.com/berthd/berth/internal/vary"
 )
 
 // FuzzUnpack feeds archives of all kinds; whatever they say, nothing changes outside of the container's files.
@@ -20,7 +21,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	special := h(tar.TypeReg, "attrs", "")
 	special.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y", "SCHILY.xattr.trusted.overlay.opaque": "y", "mtime": "-5"}
-	for _, seed := range [][]byte{
+	for _, seed := range vary.Bytes(60,
 		nil,
 		entries(f, h(tar.TypeReg, "a", ""), h(tar.TypeDir, "d", ""), h(tar.TypeReg, "d/x", "")),
 		entries(f, h(tar.TypeSymlink, "l", "../outside"), h(tar.TypeReg, "l/secret", "")),
@@ -32,7 +33,7 @@ func FuzzUnpack(f *testing.F) {
 		entries(f, h(tar.TypeDir, "x", ""), h(tar.TypeSymlink, "x", "."), h(tar.TypeReg, "x/x/x/f", ""), h(tar.TypeReg, "x", "")),
 		entries(f, h(tar.TypeReg, ".wh..wh..opq", ""), h(tar.TypeReg, ".wh.a", "")),
 		[]byte("BZh91AY&SY"), []byte("\x28\xb5\x2f\xfd rest of it"), []byte("\x1f\x8b\x08 and more of it"),
-	} {
+	) {
 		f.Add(seed, "/t")
 		f.Add(seed, "/")
 	}

@@ -24,7 +24,7 @@ import (
 // env is an image service on storage of its own.
 type env struct {
 	*image.Service
-	t      *testing.T
+	t      testing.TB
 	root   string
 	engine *embedded.Engine
 	// address is the socket of a containerd to use, if any.
@@ -37,7 +37,7 @@ type env struct {
 	registries image.Registries
 }
 
-func setup(t *testing.T) *env {
+func setup(t testing.TB) *env {
 	t.Helper()
 	e := &env{t: t, root: t.TempDir(), uses: map[string][]image.Use{}}
 	e.start(embedded.Overlayfs)
@@ -180,7 +180,7 @@ func busybox(t *testing.T, tags ...string) []byte {
 }
 
 // small is an image of a few bytes, different for each body.
-func small(t *testing.T, body string, tags ...string) testimage.Image {
+func small(t testing.TB, body string, tags ...string) testimage.Image {
 	t.Helper()
 	return testimage.Image{Tags: tags, Layers: [][]byte{testimage.Layer(t, testimage.File{Name: "f", Body: body})}}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/vary"
 )
 
 func TestValidate(t *testing.T) {
@@ -160,11 +161,11 @@ func FuzzEncode(f *testing.F) {
 
 // FuzzDecode: the fast way and encoding/json agree, and nothing panics or stands still.
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{
+	for _, s := range vary.Strings(2000,
 		`{"log":"a\n","stream":"stdout","time":"2024-01-02T03:04:05.6Z"}`,
 		`{"log":"\u00e9\ud83e\udd80\b\f\/","stream":"stderr","attrs":{"a":"b"},"time":"2024-01-02T03:04:05.6Z"}`,
 		`{"log":"a\`, `{"log":"\u12`, "{}\n\n{\"log\":\"\xff\"", `{"log":"","stream":"","time":""}`,
-	} {
+	) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

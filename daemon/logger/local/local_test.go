@@ -11,6 +11,7 @@ import (
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/daemon/logger/logfile"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/vary"
 )
 
 func TestConfig(t *testing.T) {
@@ -77,13 +78,12 @@ func TestForgedRecord(t *testing.T) {
 // FuzzDecode: any bytes are gone through to the end, and a record behind them is found, unless they make it part of
 // one of theirs.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{mark0})
-	f.Add([]byte{mark0, mark1, 0, 0, 0, 9})
-	f.Add([]byte{mark0, mark1, 0, 0x0f, 0xff, 0xf2, 0, 0, 0, 0})
-	f.Add(record("text"))
-	f.Add(record("text")[1:])
-	f.Add(append(record("a"), record("b")[:9]...))
+	for _, b := range vary.Bytes(1000,
+		[]byte{}, []byte{mark0}, []byte{mark0, mark1, 0, 0, 0, 9}, []byte{mark0, mark1, 0, 0x0f, 0xff, 0xf2, 0, 0, 0, 0},
+		record("text"), record("text")[1:], append(record("a"), record("b")[:9]...),
+	) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		last := record("last")
 		in = append(in, last...)
