@@ -63,6 +63,7 @@ type Intent struct {
 	RestartDelay    time.Duration // before the last restart by the policy
 	Task            *Task         `json:",omitempty"` // the run's shim; nil when there is none
 	Network         network.Settings
+	LinkEnv         []string               `json:",omitempty"` // variables that links give the processes of the run
 	MountPoints     map[string]*MountPoint // by destination
 	LogPath         string
 	HostnamePath    string

@@ -22,6 +22,11 @@ func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktype
 	if err := libnetwork.CheckEndpoint(name, req.EndpointConfig); err != nil {
 		return err
 	}
+	if n != nil {
+		if err := n.CheckAddresses(req.EndpointConfig); err != nil {
+			return err
+		}
+	}
 	return d.operate(ctx, c, func(ctx context.Context) error {
 		rec := c.Snapshot()
 		if err := canConnect(rec, name); err != nil {
@@ -84,7 +89,7 @@ func canConnect(rec *container.Record, name string) error {
 	case mode.IsHost(), mode.IsContainer(), name == "host":
 		return errdefs.InvalidParameterf("container sharing network namespace with another container or host cannot be " +
 			"connected to any other network")
-	case mode.IsNone(), name == "none":
+	case rec.Network.Networks["none"] != nil, name == "none" && len(rec.Network.Networks) > 0:
 		return errdefs.InvalidParameterf("container cannot be connected to multiple networks with one of the networks in " +
 			"private (none) mode")
 	}
@@ -94,6 +99,13 @@ func canConnect(rec *container.Record, name string) error {
 // NetworkDisconnect takes a container out of a network.
 func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networktypes.DisconnectRequest) error {
 	c, n, name, err := d.findPlace(ref, req.Container)
+	if req.Force && c == nil && errdefs.IsNotFound(err) {
+		// There is no endpoint that would have no container.
+		if _, err := d.networks.Find(ref); err != nil {
+			return err
+		}
+		return errdefs.NotFoundf("endpoint %s not found", req.Container)
+	}
 	if err != nil {
 		return err
 	}
@@ -105,9 +117,9 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		case rec.HostConfig.NetworkMode.IsHost() && name == "host":
 			return errdefs.InvalidParameterf("cannot disconnect container from host network - container was created in host " +
 				"network mode")
-		case rec.Network.Networks[name] == nil && n == nil:
+		case rec.Network.Networks[name] == nil && n == nil && !req.Force:
 			return errdefs.NotFoundf("network %s not found", ref)
-		case rec.Network.Networks[name] == nil && connected(rec):
+		case rec.Network.Networks[name] == nil && connected(rec) && n != nil:
 			return errdefs.Systemf("container %s is not connected to network %s", rec.ID, name)
 		case rec.Network.Networks[name] == nil:
 			return errdefs.Systemf("container %s is not connected to the network %s", rec.ID, name)
@@ -116,6 +128,9 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 				delete(in.Network.Networks, name)
 				return nil
 			})
+			if err == nil && n != nil {
+				d.networks.TellDisconnect(n, rec.ID)
+			}
 			return err
 		case n == nil:
 			return errdefs.NotFoundf("network %s not found", ref)

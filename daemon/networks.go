@@ -82,7 +82,7 @@ func (d *Daemon) networkContainer(in *container.Intent) libnetwork.Container {
 	for _, l := range d.links(hc) {
 		c.Links = append(c.Links, libnetwork.Link{
 			Container: l.target.ID, Name: trimName(l.target.Name), Alias: l.alias, Hostname: l.target.Config.Hostname,
-			Exposed: l.target.Config.ExposedPorts,
+			Exposed: l.target.Config.ExposedPorts, Env: l.target.Config.Env,
 		})
 	}
 	return c
@@ -125,7 +125,7 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 	if err != nil {
 		return err
 	}
-	in.Network = set
+	in.Network, in.LinkEnv = set, d.networks.LinkEnv(c)
 	stack.Push("disconnect the container", func(ctx context.Context) error { return d.networks.Down(ctx, in.ID, set) })
 	return nil
 }

@@ -62,7 +62,20 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 		}
 	}
 	d.containers.Tell(c, container.Event{Action: "stop"})
+	if !held {
+		awaitSettled(ctx, c)
+	}
 	return nil
+}
+
+// settleWait is how long whoever waits for the end of a run also waits for what it had to be given back, so that another
+// container gets its address and its ports at once. It is given back in any case, and the end is shown before.
+const settleWait = 3 * time.Second
+
+func awaitSettled(ctx context.Context, c *container.Container) {
+	_, _ = awaitFor(ctx, c, settleWait, func(now *container.Record) bool {
+		return now.Removed || now.Task == nil || now.State.Ended != now.Run
+	})
 }
 
 func stopSignal(rec *container.Record, asked string) (unix.Signal, error) {

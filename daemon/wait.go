@@ -37,6 +37,7 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 	if err != nil {
 		return containertypes.WaitResponse{StatusCode: -1}, err
 	}
+	awaitSettled(ctx, c)
 	resp := containertypes.WaitResponse{StatusCode: int64(rec.State.ExitCode)}
 	if rec.State.Running { // a new run has begun meanwhile: what counts is how the last one ended
 		resp.StatusCode = int64(rec.State.LastExit)

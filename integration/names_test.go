@@ -106,6 +106,7 @@ func TestLinksAndIsolation(t *testing.T) {
 	spec := harness.Spec("sleep", "100000")
 	spec["HostConfig"].(harness.M)["NetworkMode"] = "bridge"
 	spec["ExposedPorts"] = harness.M{"80/tcp": harness.M{}}
+	spec["Env"] = []string{"SCHEMA=two=2"}
 	db := d.Create("db", spec)
 	d.API.Start(db)
 	front := runIn(d, "front", "bridge", harness.M{"Links": []string{"db:base"}, "ExtraHosts": []string{"gate:host-gateway"}})
@@ -118,6 +119,10 @@ func TestLinksAndIsolation(t *testing.T) {
 	out, _ := d.Exec(front, "cat", "/etc/hosts")
 	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase %s db\n", ip, db[:12])), out)
 	assert.Assert(t, strings.Contains(out, "10.77.0.1\tgate\n"), out)
+	out, _ = d.Exec(front, "sh", "-c", "env | grep ^BASE_ | sort")
+	assert.Equal(t, out, strings.ReplaceAll("BASE_ENV_SCHEMA=two=2\nBASE_NAME=/front/base\n"+
+		"BASE_PORT=tcp://IP:80\nBASE_PORT_80_TCP=tcp://IP:80\n"+
+		"BASE_PORT_80_TCP_ADDR=IP\nBASE_PORT_80_TCP_PORT=80\nBASE_PORT_80_TCP_PROTO=tcp\n", "IP", ip))
 	asks(t, d.Place(front), "tcp", ip+":80", "db: "+endpointOf(d, front, "bridge").IPAddress)
 	assert.Check(t, !d.Place(front).Reaches("tcp", ip+":81"))
 	assert.Check(t, !d.Place(alone).Reaches("tcp", ip+":80"))

@@ -41,13 +41,14 @@ type Link struct {
 	Alias     string
 	Hostname  string
 	Exposed   nat.PortSet
+	Env       []string // as its configuration has it
 }
 
 // Up makes a container's network namespace and connects it, all of it or nothing. What comes of set, which is not written
 // to, is for the container's record.
 func (s *Service) Up(ctx context.Context, c Container, set network.Settings) (_ network.Settings, err error) {
 	set = set.Clone()
-	sb := &sandbox{id: c.ID, name: c.Name, links: c.Links}
+	sb := &sandbox{id: c.ID, name: c.Name, links: c.Links, inside: sortedPorts(c)}
 	var stack undo.Stack
 	defer func() {
 		if err != nil {
@@ -79,39 +80,6 @@ func (s *Service) Up(ctx context.Context, c Container, set network.Settings) (_ 
 	return set, s.upEndpoints(ctx, c, sb, &set, nil)
 }
 
-// upPorts takes the ports that the container publishes, if one of its networks leads to the world.
-func (s *Service) upPorts(c Container, sb *sandbox, set *network.Settings, stack *undo.Stack) error {
-	set.Ports = nat.PortMap{}
-	binding, err := netip.ParseAddr(s.cfg.IP)
-	if err != nil {
-		return errdefs.InvalidParameterf("the configuration's key ip is no address: %q", s.cfg.IP)
-	}
-	var main *Network
-	for _, name := range order(c.Mode, *set) {
-		if n, err := s.Find(name); err == nil && n.Driver == driverBridge && !n.Internal && main == nil {
-			main = n
-		}
-	}
-	if main == nil {
-		return nil
-	}
-	if a, err := netip.ParseAddr(main.option(optHostBinding, "")); err == nil {
-		binding = a
-	}
-	if sb.ports, err = publish(c, binding); err != nil {
-		return fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", c.Name, c.ID, err)
-	}
-	ports := sb.ports
-	stack.Push("give the ports back", func(context.Context) error {
-		for _, p := range ports {
-			p.release()
-		}
-		return nil
-	})
-	set.Ports = portMap(c, ports)
-	return nil
-}
-
 func (s *Service) upEndpoints(ctx context.Context, c Container, sb *sandbox, set *network.Settings, h *netlink.Handle) error {
 	for _, name := range order(c.Mode, *set) {
 		ep, err := s.join(ctx, c, sb, name, set.Networks[name], h)
@@ -127,7 +95,7 @@ func (s *Service) upEndpoints(ctx context.Context, c Container, sb *sandbox, set
 	if h == nil {
 		return nil
 	}
-	return route(h, sb)
+	return s.route(h, sb)
 }
 
 // upServices begins what the daemon does for a container that is connected.
@@ -135,22 +103,25 @@ func (s *Service) upServices(c Container, sb *sandbox, stack *undo.Stack) error 
 	if err := s.serveNames(c, sb); err != nil {
 		return err
 	}
-	if len(sb.ports) == 0 && len(sb.links) == 0 {
+	if !sb.guarded() {
 		return nil
 	}
 	stack.Push("restore the firewall", func(context.Context) error { return s.protect() })
-	return s.protect()
+	return s.lead(sb)
 }
 
 // serveNames opens a name server for a container whose networks have one, unless it has one already.
 func (s *Service) serveNames(c Container, sb *sandbox) error {
-	if !sb.named() || sb.names != nil {
-		return nil
-	}
 	up := upstreams(c)
 	s.mu.Lock()
-	sb.upstreams = up
+	wanted := sb.named() && sb.names == nil
+	if wanted {
+		sb.upstreams = up
+	}
 	s.mu.Unlock()
+	if !wanted {
+		return nil
+	}
 	srv, err := dns.Serve(sb.key, &view{s, sb})
 	if err != nil {
 		return err
@@ -183,6 +154,9 @@ func (s *Service) tell(action string, n *Network, container string) {
 	s.publish(action, n.ID, map[string]string{"name": n.Name, "type": n.Driver, "container": container})
 }
 
+// TellDisconnect tells that a container that does not run is no longer in a network.
+func (s *Service) TellDisconnect(n *Network, container string) { s.tell("disconnect", n, container) }
+
 // forget takes a container that goes with its namespace out of everything: name server, interfaces, ports.
 func (s *Service) forget(sb *sandbox) error {
 	s.mu.Lock()
@@ -198,13 +172,17 @@ func (s *Service) forget(sb *sandbox) error {
 	if s.sandboxes[sb.id] == sb {
 		delete(s.sandboxes, sb.id)
 	}
+	names, ports := sb.names, sb.ports
+	sb.names, sb.ports = nil, nil
 	s.mu.Unlock()
+	if names != nil {
+		names.Close()
+	}
 	var err error
-	if len(sb.ports) > 0 || len(sb.links) > 0 {
+	if sb.guarded() {
 		err = s.protect()
 	}
-	sb.close()
-	sb.ports, sb.names = nil, nil
+	s.letGo(ports)
 	return err
 }
 
@@ -234,40 +212,52 @@ func (s *Service) Down(_ context.Context, id string, set network.Settings) error
 // Connect puts a running container into one more network. What comes of set is for the container's record.
 func (s *Service) Connect(ctx context.Context, c Container, set network.Settings, name string, ep *network.EndpointSettings) (network.Settings, error) {
 	set = set.Clone()
-	return set, s.alter(ctx, c, set, func(sb *sandbox, h *netlink.Handle) error {
-		joined, err := s.join(ctx, c, sb, name, ep, h)
-		if err != nil {
+	var made *endpoint
+	err := s.alter(ctx, c, &set, func(sb *sandbox, h *netlink.Handle, stack *undo.Stack) (err error) {
+		if made, err = s.join(ctx, c, sb, name, ep, h); err != nil {
 			return err
 		}
-		set.Networks[joined.network.Name] = ep
-		if err := s.serveNames(c, sb); err != nil {
-			return err
-		}
-		s.tell("connect", joined.network, c.ID)
-		return nil
+		stack.Push("leave the network", func(context.Context) error {
+			return joined([]error{s.unplug(sb, made, h), s.route(h, sb)})
+		})
+		set.Networks[made.network.Name] = ep
+		return s.serveNames(c, sb)
 	})
+	if err == nil {
+		s.tell("connect", made.network, c.ID)
+	}
+	return set, err
 }
 
 // Disconnect takes a running container out of a network.
 func (s *Service) Disconnect(ctx context.Context, c Container, set network.Settings, n *Network) (network.Settings, error) {
 	set = set.Clone()
-	return set, s.alter(ctx, c, set, func(sb *sandbox, h *netlink.Handle) error {
+	err := s.alter(ctx, c, &set, func(sb *sandbox, h *netlink.Handle, _ *undo.Stack) error {
 		for _, ep := range sb.endpoints {
 			if ep.network.ID == n.ID {
-				if err := s.unplug(sb, ep, h); err != nil {
-					return err
-				}
 				delete(set.Networks, n.Name)
-				s.tell("disconnect", n, c.ID)
-				return nil
+				return s.unplug(sb, ep, h)
 			}
 		}
 		return errdefs.Systemf("container %s is not connected to network %s", c.ID, n.Name)
 	})
+	if err == nil {
+		s.tell("disconnect", n, c.ID)
+	}
+	return set, err
 }
 
-// alter changes the networks of a running container: afterwards routes and firewall follow.
-func (s *Service) alter(ctx context.Context, c Container, set network.Settings, fn func(*sandbox, *netlink.Handle) error) error {
+// alter changes the networks of a running container: afterwards routes, published ports and firewall follow. fn puts on
+// the stack how what it did is taken back when that fails.
+func (s *Service) alter(
+	ctx context.Context, c Container, set *network.Settings, fn func(*sandbox, *netlink.Handle, *undo.Stack) error,
+) (err error) {
+	var stack undo.Stack
+	defer func() {
+		if err != nil {
+			err = stack.Run(ctx, err)
+		}
+	}()
 	s.mu.Lock()
 	sb := s.sandboxes[c.ID]
 	s.mu.Unlock()
@@ -282,16 +272,21 @@ func (s *Service) alter(ctx context.Context, c Container, set network.Settings, 
 		return errdefs.Systemf("reach the network namespace of container %s: %w", c.ID, err)
 	}
 	defer h.Close()
-	if err := fn(sb, h); err != nil {
+	if err := fn(sb, h, &stack); err != nil {
 		return err
 	}
-	if err := route(h, sb); err != nil {
+	if err := s.route(h, sb); err != nil {
 		return err
 	}
-	if len(sb.ports) == 0 && len(sb.links) == 0 {
-		return nil
+	dropped, err := s.followPorts(c, sb, set, &stack)
+	if err != nil {
+		return err
 	}
-	return s.protect()
+	if sb.guarded() {
+		err = s.lead(sb)
+	}
+	s.letGo(dropped)
+	return err
 }
 
 // Live is a container that has a network namespace, as its record tells.
@@ -332,7 +327,7 @@ func (s *Service) restore(ctx context.Context, l Live) *sandbox {
 	warn := func(what string, err error) {
 		log.G(ctx).WithError(err).Warnf("container %s: %s", l.ID, what)
 	}
-	sb := &sandbox{id: l.ID, name: l.Name, key: l.Settings.SandboxKey, links: l.Links}
+	sb := &sandbox{id: l.ID, name: l.Name, key: l.Settings.SandboxKey, links: l.Links, inside: sortedPorts(l.Container)}
 	for _, name := range order(l.Mode, l.Settings) {
 		set := l.Settings.Networks[name]
 		if set.EndpointID == "" {
@@ -354,6 +349,9 @@ func (s *Service) restore(ctx context.Context, l Live) *sandbox {
 	s.mu.Lock()
 	s.sandboxes[l.ID] = sb
 	s.mu.Unlock()
+	if err := s.relay(sb); err != nil {
+		warn("its published ports are not carried where the kernel cannot", err)
+	}
 	if err := s.serveNames(l.Container, sb); err != nil {
 		warn("its name server cannot be opened", err)
 	}

@@ -26,11 +26,15 @@ const (
 	optMasquerade  = "com.docker.network.bridge.enable_ip_masquerade"
 	optHostBinding = "com.docker.network.bridge.host_binding_ipv4"
 	optInhibit     = "com.docker.network.bridge.inhibit_ipv4"
-	optMTU         = "com.docker.network.driver.mtu"
-	optIfPrefix    = "com.docker.network.container_iface_prefix"
-	optEnableIPv4  = "com.docker.network.enable_ipv4"
-	optEnableIPv6  = "com.docker.network.enable_ipv6"
-	optParent      = "parent"
+	// Gateway modes: see modeNAT.
+	optGatewayMode4 = "com.docker.network.bridge.gateway_mode_ipv4"
+	optGatewayMode6 = "com.docker.network.bridge.gateway_mode_ipv6"
+
+	optMTU        = "com.docker.network.driver.mtu"
+	optIfPrefix   = "com.docker.network.container_iface_prefix"
+	optEnableIPv4 = "com.docker.network.enable_ipv4"
+	optEnableIPv6 = "com.docker.network.enable_ipv6"
+	optParent     = "parent"
 )
 
 // NetworkCreate makes a network.
@@ -56,7 +60,8 @@ func (s *Service) create(ctx context.Context, n *Network) (err error) {
 			return errdefs.Conflictf("network with name %s already exists", n.Name)
 		}
 		if n.Device != "" && o.Device == n.Device && (n.Driver == driverBridge || n.Driver != o.Driver) {
-			return errdefs.Forbiddenf("cannot create network %s: the device %s is in use by network %s", n.ID, n.Device, o.Name)
+			return errdefs.Forbiddenf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge "+
+				"name", n.ID, n.Device, o.ID, o.Device)
 		}
 	}
 	stack.Push("give the addresses back", func(context.Context) error { s.release(n); return nil })
@@ -89,9 +94,20 @@ func (s *Service) plan(req networktypes.CreateRequest) (*Network, error) {
 	if err := checkRequest(req); err != nil {
 		return nil, err
 	}
+	req, err := s.borrow(req)
+	if err != nil {
+		return nil, err
+	}
 	n := &Network{
 		Name: req.Name, ID: ids.New(), Driver: req.Driver, Created: time.Now().UTC(), IPv4: true,
 		Internal: req.Internal, Attachable: req.Attachable, Options: maps.Clone(req.Options), Labels: maps.Clone(req.Labels),
+		ConfigOnly: req.ConfigOnly,
+	}
+	if req.ConfigFrom != nil {
+		n.ConfigFrom = req.ConfigFrom.Network
+	}
+	if n.ConfigOnly {
+		n.Driver = driverNull
 	}
 	if n.Driver == "" || n.Driver == "default" {
 		n.Driver = driverBridge
@@ -131,9 +147,12 @@ func (s *Service) plan(req networktypes.CreateRequest) (*Network, error) {
 	if err := checkIPAM(n); err != nil {
 		return nil, err
 	}
-	var err error
 	if n.subnets, err = subnetsOf(n); err != nil {
 		return nil, errdefs.InvalidParameter(err)
+	}
+	if n.ConfigOnly {
+		n.subnets = nil
+		return n, nil
 	}
 	return n, s.planDevice(n)
 }
@@ -151,8 +170,11 @@ func checkRequest(req networktypes.CreateRequest) error {
 		return errdefs.Forbiddenf("operation is not permitted on predefined %s network ", req.Name)
 	case req.Ingress, req.Scope == "swarm", req.Scope == "global":
 		return errdefs.Unavailable(errors.New("this node is not a swarm manager: networks of a swarm cannot be made"))
-	case req.ConfigOnly, req.ConfigFrom != nil && req.ConfigFrom.Network != "":
-		return errdefs.NotImplementedf("networks that only hold a configuration are not built into Berth")
+	case req.ConfigOnly && (req.Internal || req.Attachable || req.Scope != ""):
+		return errdefs.Forbiddenf("configuration network can only contain network specific fields. Network operator fields " +
+			"like [ ingress | internal | attachable | scope ] are not supported.")
+	case req.ConfigOnly:
+		return nil
 	}
 	switch req.Driver {
 	case "", "default", driverBridge, driverMacvlan, driverIpvlan:
@@ -183,7 +205,11 @@ func (s *Service) planDevice(n *Network) error {
 			return bad("invalid value for %s: %q is not an IPv4 address", optHostBinding, v)
 		}
 	}
-	if n.Driver != driverBridge {
+	if n.Driver == driverBridge {
+		if err := n.checkModes(); err != nil {
+			return err
+		}
+	} else {
 		var err error
 		n.Device, n.MadeDevice, err = macvlan.Parent(n.Driver, n.Options, ids.Short(n.ID))
 		return errdefs.InvalidParameter(err)
@@ -201,7 +227,7 @@ func (s *Service) allocate(n *Network) error {
 		return slices.ContainsFunc(n.subnets, func(sub subnet) bool { return sub.prefix.Addr().Is6() == v6 })
 	}
 	for _, f := range []struct{ wanted, v6 bool }{{n.IPv4, false}, {n.IPv6, true}} {
-		if !f.wanted || has(f.v6) {
+		if !f.wanted || has(f.v6) || n.ConfigOnly {
 			continue
 		}
 		p, err := s.pick(f.v6)
@@ -209,7 +235,7 @@ func (s *Service) allocate(n *Network) error {
 			return err
 		}
 		s.space.Remove(p)
-		n.subnets = append(n.subnets, subnet{prefix: p, within: p})
+		n.subnets, n.Picked = append(n.subnets, subnet{prefix: p, within: p}), append(n.Picked, p)
 		n.IPAM.Config = append(n.IPAM.Config, networktypes.IPAMConfig{Subnet: p.String()})
 	}
 	for i := range n.subnets {
@@ -218,7 +244,8 @@ func (s *Service) allocate(n *Network) error {
 			n.subnets = n.subnets[:i] // those behind are not in use
 			return err
 		}
-		if !sub.gateway.IsValid() {
+		isolated := n.Driver == driverBridge && n.mode(sub.prefix.Addr().Is6()) == modeIsolated
+		if !sub.gateway.IsValid() && !isolated {
 			a, err := s.space.Next(sub.prefix)
 			if err != nil {
 				return err
@@ -226,7 +253,7 @@ func (s *Service) allocate(n *Network) error {
 			sub.gateway = a
 			n.IPAM.Config[i].Gateway = a.String()
 		}
-		if n.Driver == driverBridge {
+		if n.Driver == driverBridge && !isolated {
 			sub.own = sub.gateway
 		}
 	}
@@ -259,7 +286,7 @@ func subnetsOf(n *Network) ([]subnet, error) {
 				return nil, err
 			}
 		}
-		if n.Driver == driverBridge {
+		if n.Driver == driverBridge && n.mode(sub.prefix.Addr().Is6()) != modeIsolated {
 			sub.own = sub.gateway
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.AuxAddress)) {
@@ -343,7 +370,7 @@ func (s *Service) ensureDevice(n *Network) error {
 	d := bridge.Device{Name: n.Device, Owner: s.owner, MTU: n.mtu()}
 	d.Foreign = n.isDefault() && s.cfg.Bridge != ""
 	for _, sub := range n.subnets {
-		if sub.own.IsValid() && (sub.own.Is6() || n.option(optInhibit, "false") != "true") {
+		if sub.own.IsValid() && (sub.own.Is6() || !n.is(optInhibit, false)) {
 			d.Addrs = append(d.Addrs, netip.PrefixFrom(sub.own, sub.prefix.Bits()))
 		}
 	}

@@ -100,7 +100,8 @@ func (s *Service) setupDefault() error {
 	return s.put(n.ID, n)
 }
 
-// nameDefault finds the name of the bridge: the configured one, else docker0, unless another engine has that.
+// nameDefault finds the name of the bridge: the configured one, else docker0, unless somebody else has that. A docker0 without
+// a mark is a dockerd's, which may be running, once it has an address.
 func (s *Service) nameDefault(n *Network) error {
 	if s.cfg.Bridge != "" {
 		n.Device = s.cfg.Bridge
@@ -109,11 +110,17 @@ func (s *Service) nameDefault(n *Network) error {
 	for i := range 100 {
 		n.Device = "docker" + strconv.Itoa(i)
 		owner, there, err := bridge.Owner(s.host, n.Device)
-		if err != nil || !there || owner == s.owner || !strings.HasPrefix(owner, "berth:") && i == 0 {
+		if err != nil || !there || owner == s.owner {
 			return err
 		}
+		if owner == "" {
+			if addrs, err := bridge.Addrs(s.host, n.Device); err != nil || len(addrs) == 0 {
+				return err
+			}
+		}
+		log.L.Infof("the bridge %s belongs to somebody else, and is left alone", n.Device)
 	}
-	return errors.New("docker0 to docker99 belong to other engines")
+	return errors.New("docker0 to docker99 belong to others")
 }
 
 // addressDefault gives the default bridge its subnets: what is configured, else what the device has, else what it had
@@ -137,7 +144,14 @@ func (s *Service) addressDefault(n, old *Network) error {
 	}
 	n.IPAM = networktypes.IPAM{Driver: "default"}
 	for _, sub := range n.subnets {
-		c := networktypes.IPAMConfig{Subnet: sub.prefix.String(), Gateway: sub.gateway.String()}
+		c := networktypes.IPAMConfig{Subnet: sub.prefix.String(), Gateway: sub.own.String()}
+		if sub.gateway != sub.own {
+			name := "DefaultGatewayIPv4"
+			if sub.gateway.Is6() {
+				name = "DefaultGatewayIPv6"
+			}
+			c.AuxAddress = map[string]string{name: sub.gateway.String()}
+		}
 		if sub.within != sub.prefix {
 			c.IPRange = sub.within.String()
 		}
@@ -160,9 +174,10 @@ func (s *Service) defaultSubnet(v6 bool, ip, fixed, gateway string, have []netip
 		}
 	case slices.ContainsFunc(have, family):
 		own = have[slices.IndexFunc(have, family)]
-	case old != nil && slices.ContainsFunc(old.subnets, func(o subnet) bool { return family(o.prefix) }):
-		o := old.subnets[slices.IndexFunc(old.subnets, func(o subnet) bool { return family(o.prefix) })]
-		own = netip.PrefixFrom(o.own, o.prefix.Bits())
+	case old != nil:
+		if own, err = s.subnetBefore(old, family); err != nil {
+			return sub, err
+		}
 	}
 	if own.IsValid() {
 		sub.prefix, sub.own = own.Masked(), own.Addr()
@@ -189,13 +204,32 @@ func (s *Service) defaultSubnet(v6 bool, ip, fixed, gateway string, have []netip
 	return sub, s.claimSubnet(sub)
 }
 
+// subnetBefore is the bridge's address in the subnet that the default bridge had before, unless somebody else has that now.
+func (s *Service) subnetBefore(old *Network, family func(netip.Prefix) bool) (netip.Prefix, error) {
+	taken, err := s.reached()
+	for _, o := range old.subnets {
+		if family(o.prefix) && !slices.ContainsFunc(taken, o.prefix.Overlaps) {
+			return netip.PrefixFrom(o.own, o.prefix.Bits()), err
+		}
+	}
+	return netip.Prefix{}, err
+}
+
 // pick takes a subnet that nobody has and that the machine does not reach already.
 func (s *Service) pick(v6 bool) (netip.Prefix, error) {
+	taken, err := s.reached()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return s.space.Pick(v6, taken)
+}
+
+// reached are the ranges that the machine has routes to, but for the default ones.
+func (s *Service) reached() (taken []netip.Prefix, _ error) {
 	routes, err := s.host.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("list the machine's routes: %w", err)
+		return nil, fmt.Errorf("list the machine's routes: %w", err)
 	}
-	var taken []netip.Prefix
 	for _, r := range routes {
 		if r.Dst == nil {
 			continue
@@ -205,7 +239,7 @@ func (s *Service) pick(v6 bool) (netip.Prefix, error) {
 			taken = append(taken, netip.PrefixFrom(a.Unmap(), bits))
 		}
 	}
-	return s.space.Pick(v6, taken)
+	return taken, nil
 }
 
 // claim puts the subnets of a network in use, with all addresses of them that are not containers'.

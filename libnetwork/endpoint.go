@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-connections/nat"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -29,8 +30,9 @@ import (
 // sandbox is a container that has a network namespace. Its fields are guarded by Service.mu, once others can see it.
 type sandbox struct {
 	id, name, key string
-	endpoints     []*endpoint // in the order of their interfaces
-	ports         []publication
+	endpoints     []*endpoint   // in the order of their interfaces
+	inside        []nat.Port    // that the container publishes
+	ports         []publication // where, on the host
 	links         []Link
 	upstreams     []dns.Upstream
 	names         *dns.Server // nil while no network has a name service
@@ -75,21 +77,17 @@ func (sb *sandbox) named() bool {
 	return slices.ContainsFunc(sb.endpoints, func(ep *endpoint) bool { return ep.network.named() })
 }
 
-// close ends what the daemon holds for the container; the container keeps its interfaces.
-func (sb *sandbox) close() {
-	if sb.names != nil {
-		sb.names.Close()
-	}
-	for _, p := range sb.ports {
-		p.release()
-	}
-}
+// guarded tells whether the firewall has something for the container.
+func (sb *sandbox) guarded() bool { return len(sb.inside) > 0 || len(sb.links) > 0 }
 
 // plan works out an endpoint: its addresses are in use from then on, and it is among the sandbox's.
 func (s *Service) planEndpoint(c Container, sb *sandbox, name string, set *network.EndpointSettings) (*endpoint, error) {
 	n, err := s.Find(name)
 	if err != nil {
 		return nil, err
+	}
+	if n.ConfigOnly {
+		return nil, errdefs.Forbiddenf("cannot create endpoint on configuration-only network")
 	}
 	ep := &endpoint{id: ids.New(), network: n}
 	if set.GwPriority != nil {
@@ -115,7 +113,10 @@ func (s *Service) planEndpoint(c Container, sb *sandbox, name string, set *netwo
 		s.freeAddresses(ep)
 		return nil, errdefs.NotFoundf("network %s not found", name)
 	}
-	ep.iface = sb.freeInterface(n.option(optIfPrefix, "eth"))
+	ep.iface = set.DriverOpts[optIfName]
+	if ep.iface == "" {
+		ep.iface = sb.freeInterface(n.option(optIfPrefix, "eth"))
+	}
 	sb.endpoints = append(sb.endpoints, ep)
 	s.sandboxes[sb.id] = sb
 	return ep, nil
@@ -152,20 +153,14 @@ func (s *Service) giveAddress(ep *endpoint, set *network.EndpointSettings, v6 bo
 		}
 	}
 	if asked != "" {
-		a, err := netip.ParseAddr(asked)
-		if err != nil {
-			return errdefs.InvalidParameterf("invalid IP address: %s", asked)
+		a, sub, err := n.askedAddress(asked, v6)
+		if err == nil {
+			err = s.space.Reserve(sub.prefix, a)
 		}
-		for _, sub := range n.subnets {
-			if sub.prefix.Contains(a) {
-				if err := s.space.Reserve(sub.prefix, a); err != nil {
-					return err
-				}
-				give(sub, a)
-				return nil
-			}
+		if err == nil {
+			give(sub, a)
 		}
-		return errdefs.InvalidParameterf("no configured subnet contains IP address %s", asked)
+		return err
 	}
 	var err error
 	for _, sub := range n.subnets {
@@ -179,6 +174,46 @@ func (s *Service) giveAddress(ep *endpoint, set *network.EndpointSettings, v6 bo
 		}
 	}
 	return err
+}
+
+// askedAddress returns an address that a user asks for, and the subnet that it is in.
+func (n *Network) askedAddress(text string, v6 bool) (a netip.Addr, _ subnet, err error) {
+	bad := func(format string, args ...any) error {
+		return errdefs.InvalidParameterf("invalid endpoint settings:\n"+format, args...)
+	}
+	if a, err = netip.ParseAddr(text); err != nil {
+		return a, subnet{}, bad("invalid IP address: %s", text)
+	}
+	configured := false
+	for _, sub := range n.subnets {
+		if sub.prefix.Addr().Is6() != v6 || slices.Contains(n.Picked, sub.prefix) {
+			continue
+		}
+		if configured = true; sub.prefix.Contains(a) {
+			return a, sub, nil
+		}
+	}
+	if !configured {
+		return a, subnet{}, bad("user specified IP address is supported only when connecting to networks with user configured " +
+			"subnets")
+	}
+	return a, subnet{}, bad("no configured subnet or ip-range contain the IP address %s", text)
+}
+
+// CheckAddresses checks the addresses that a user asks for in n.
+func (n *Network) CheckAddresses(ep *networktypes.EndpointSettings) error {
+	if ep == nil || ep.IPAMConfig == nil {
+		return nil
+	}
+	for text, v6 := range map[string]bool{ep.IPAMConfig.IPv4Address: false, ep.IPAMConfig.IPv6Address: true} {
+		if text == "" {
+			continue
+		}
+		if _, _, err := n.askedAddress(text, v6); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) freeAddresses(ep *endpoint) {
@@ -225,7 +260,7 @@ func (s *Service) plug(sb *sandbox, ep *endpoint, set *network.EndpointSettings,
 	if n.Driver == driverBridge {
 		err = bridge.Plug(s.host, bridge.Port{
 			Bridge: n.Device, Host: veth(ep.id), Name: ep.iface, Owner: s.owner, Namespace: int(ns.Fd()), MTU: n.mtu(),
-			MAC: ep.mac, Hairpin: len(sb.ports) > 0,
+			MAC: ep.mac, Hairpin: len(sb.inside) > 0,
 		})
 	} else {
 		err = macvlan.Plug(s.host, macvlan.Port{
@@ -239,8 +274,28 @@ func (s *Service) plug(sb *sandbox, ep *endpoint, set *network.EndpointSettings,
 	if err := parameters(sb.key, ep, set.DriverOpts); err != nil {
 		return err
 	}
-	return configure(h, ep)
+	return configure(h, ep, linkLocals(set))
 }
+
+// linkLocals are the link-local addresses that a user asks for beside the others.
+func linkLocals(set *network.EndpointSettings) (all []netip.Prefix) {
+	if set.IPAMConfig == nil {
+		return nil
+	}
+	for _, text := range set.IPAMConfig.LinkLocalIPs {
+		if a, err := netip.ParseAddr(text); err == nil { // they were checked
+			bits := 64
+			if a.Is4() {
+				bits = 16
+			}
+			all = append(all, netip.PrefixFrom(a, bits))
+		}
+	}
+	return all
+}
+
+// optIfName names an endpoint's interface in the container.
+const optIfName = "com.docker.network.endpoint.ifname"
 
 // optSysctls holds kernel parameters of an endpoint's interface, as net.X.Y.IFNAME.Z=VALUE, separated by commas.
 const optSysctls = "com.docker.network.endpoint.sysctls"
@@ -272,12 +327,12 @@ func parameters(key string, ep *endpoint, opts map[string]string) error {
 	})
 }
 
-func configure(h *netlink.Handle, ep *endpoint) error {
+func configure(h *netlink.Handle, ep *endpoint, more []netip.Prefix) error {
 	link, err := h.LinkByName(ep.iface)
 	if err != nil {
 		return fmt.Errorf("the interface %s: %w", ep.iface, err)
 	}
-	for _, p := range []netip.Prefix{ep.v4, ep.v6} {
+	for _, p := range append(more, ep.v4, ep.v6) {
 		if p.IsValid() {
 			if err := h.AddrAdd(link, bridge.Addr(p)); err != nil {
 				return fmt.Errorf("give the interface %s the address %s: %w", ep.iface, p, err)
@@ -294,8 +349,10 @@ func configure(h *netlink.Handle, ep *endpoint) error {
 }
 
 // route brings the default routes of a container to what its endpoints say.
-func route(h *netlink.Handle, sb *sandbox) error {
+func (s *Service) route(h *netlink.Handle, sb *sandbox) error {
+	s.mu.Lock()
 	v4, v6 := sb.gateways()
+	s.mu.Unlock()
 	for _, f := range []struct {
 		family int
 		ep     *endpoint
@@ -457,6 +514,10 @@ func CheckEndpoint(name string, ep *networktypes.EndpointSettings) error {
 	}
 	if predefined(name) && len(ep.Aliases) > 0 {
 		faults = append(faults, "network-scoped aliases are only supported for user-defined networks")
+	}
+	if name := ep.DriverOpts[optIfName]; len(name) > 15 || strings.ContainsAny(name, "/ ") ||
+		slices.Contains([]string{".", "..", "lo"}, name) {
+		faults = append(faults, "invalid name of an interface: "+name)
 	}
 	if ep.MacAddress != "" {
 		if _, err := net.ParseMAC(ep.MacAddress); err != nil {

@@ -28,7 +28,7 @@ func (s *Service) NetworkList(_ context.Context, f filters.Args) ([]networktypes
 	for _, v := range f["dangling"] {
 		b, err := strconv.ParseBool(v)
 		if err != nil {
-			return nil, errdefs.InvalidParameterf("invalid filter 'dangling=%s'", v)
+			return nil, errdefs.InvalidParameterf(`invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")`)
 		}
 		dangling[b] = true
 	}
@@ -68,6 +68,7 @@ func (s *Service) show(n *Network) networktypes.Inspect {
 		Internal: n.Internal, Attachable: n.Attachable, Status: &status,
 		IPAM:    networktypes.IPAM{Driver: "default", Options: maps.Clone(n.IPAM.Options), Config: []networktypes.IPAMConfig{}},
 		Options: map[string]string{}, Labels: map[string]string{},
+		ConfigOnly: n.ConfigOnly, ConfigFrom: networktypes.ConfigReference{Network: n.ConfigFrom},
 	}
 	for _, c := range n.IPAM.Config {
 		c.AuxAddress = maps.Clone(c.AuxAddress)
@@ -143,6 +144,9 @@ func (s *Service) markRemoved(n *Network, removed bool) error {
 		slices.Sort(active)
 		return errdefs.Forbiddenf("error while removing network: network %s has active endpoints (%s)", n.Name,
 			strings.Join(active, ", "))
+	}
+	if removed && s.borrowedLocked(n) {
+		return errdefs.Forbiddenf("error while removing network: configuration network %q is in use", n.Name)
 	}
 	n.removed = removed
 	return nil

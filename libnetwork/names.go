@@ -13,7 +13,6 @@ import (
 	"github.com/berthd/berth/daemon/network"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libnetwork/dns"
-	"github.com/berthd/berth/libnetwork/firewall"
 )
 
 // view is what a container's name server answers by: the containers that share a network with it.
@@ -98,32 +97,6 @@ func (v *view) Upstreams() []dns.Upstream {
 		return nil
 	}
 	return v.sb.upstreams
-}
-
-// linksLocked are the ways that the firewall opens for a container's links. mu is held.
-func (s *Service) linksLocked(sb *sandbox) []firewall.Link {
-	var all []firewall.Link
-	address := func(sb *sandbox) (a netip.Addr) {
-		if sb == nil {
-			return a
-		}
-		for _, ep := range sb.endpoints {
-			if ep.network.isDefault() && ep.v4.IsValid() {
-				a = ep.v4.Addr()
-			}
-		}
-		return a
-	}
-	for _, l := range sb.links {
-		from, to := address(sb), address(s.sandboxes[l.Container])
-		if !from.IsValid() || !to.IsValid() {
-			continue
-		}
-		for p := range l.Exposed {
-			all = append(all, firewall.Link{From: from, To: netip.AddrPortFrom(to, uint16(p.Int())), Proto: p.Proto()})
-		}
-	}
-	return all
 }
 
 const resolvConf = "/etc/resolv.conf"
@@ -281,33 +254,6 @@ func (s *Service) Hosts(c Container, set network.Settings) ([]byte, error) {
 		}
 	}
 	return append(b, s.linkHosts(c)...), nil
-}
-
-// linkHosts are the lines for containers that a container of the default bridge is linked to.
-func (s *Service) linkHosts(c Container) (b []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range c.Links {
-		sb := s.sandboxes[l.Container]
-		if sb == nil {
-			continue
-		}
-		names := []string{l.Alias}
-		for _, n := range []string{l.Hostname, l.Name} {
-			if n != "" && !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-		for _, ep := range sb.endpoints {
-			if !ep.network.isDefault() {
-				continue
-			}
-			for _, a := range ep.addrs() {
-				b = fmt.Appendf(b, "%s\t%s\n", a, strings.Join(names, " "))
-			}
-		}
-	}
-	return b
 }
 
 // hostGateway are the addresses that host-gateway stands for.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ import (
 	"github.com/berthd/berth/internal/files"
 	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/libnetwork/ipam"
+	"github.com/berthd/berth/libnetwork/relay"
 )
 
 // Drivers.
@@ -67,6 +69,7 @@ type Service struct {
 	space       *ipam.Space
 	changes     chan struct{} // held by who makes or removes networks, their file and devices included
 	wall        wall
+	relays      *relay.Relay
 	dropForward atomic.Bool // see setForwarding
 
 	mu        sync.Mutex
@@ -88,6 +91,9 @@ type Network struct {
 	IPAM       networktypes.IPAM `json:",omitzero"`
 	Options    map[string]string `json:",omitempty"`
 	Labels     map[string]string `json:",omitempty"`
+	ConfigOnly bool              `json:",omitempty"` // it only lends its configuration to others
+	ConfigFrom string            `json:",omitempty"` // name of the network that lent its configuration
+	Picked     []netip.Prefix    `json:",omitempty"` // subnets that nobody asked for
 	Device     string            `json:",omitempty"` // the bridge, or what a macvlan stands on
 	MadeDevice bool              `json:",omitempty"` // the device goes with the network
 
@@ -134,6 +140,10 @@ func New(o Options) (*Service, error) {
 	if s.host, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("speak to the kernel about networks: %w", err)
 	}
+	if s.relays, err = relay.New(); err != nil {
+		s.host.Close()
+		return nil, err
+	}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -147,8 +157,18 @@ func (s *Service) Close() {
 	all := slices.Collect(maps.Values(s.sandboxes))
 	s.mu.Unlock()
 	for _, sb := range all {
-		sb.close()
+		s.mu.Lock()
+		names, ports := sb.names, sb.ports
+		sb.names, sb.ports = nil, nil
+		s.mu.Unlock()
+		if names != nil {
+			names.Close()
+		}
+		for _, p := range ports {
+			s.let(p)
+		}
 	}
+	s.relays.Close()
 	s.host.Close()
 }
 
@@ -172,6 +192,10 @@ func (s *Service) load() error {
 	}
 	for _, n := range all {
 		n.IPv4 = n.IPv4 || n.Driver == driverHost || n.Driver == driverNull
+		if n.ConfigOnly {
+			s.networks[n.ID] = n
+			continue
+		}
 		if n.subnets, err = subnetsOf(n); err != nil {
 			return errdefs.Systemf("%s is damaged: network %s: %w", s.path(), n.Name, err)
 		}
@@ -276,6 +300,14 @@ func (n *Network) isDefault() bool { return n.Driver == driverBridge && n.Name =
 
 // named tells whether the containers of n find each other by name.
 func (n *Network) named() bool { return !predefined(n.Name) }
+
+// is tells what an option says that is true or false, in whichever spelling; it was checked.
+func (n *Network) is(key string, fallback bool) bool {
+	if b, err := strconv.ParseBool(n.Options[key]); err == nil {
+		return b
+	}
+	return fallback
+}
 
 func (n *Network) option(key string, fallback string) string {
 	if v, ok := n.Options[key]; ok {

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/containerd/log"
 	"github.com/docker/go-connections/nat"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/errdefs"
@@ -30,8 +32,9 @@ func (p publication) release() {
 	}
 }
 
-// publish takes the ports that a container asks for. binding is the address of those that ask for none.
-func publish(c Container, binding netip.Addr) (held []publication, err error) {
+// publish takes the ports that a container asks for. binding is the address of those that ask for none; a family that is
+// not translated gets none.
+func publish(c Container, binding netip.Addr, nat4, nat6 bool) (held []publication, err error) {
 	defer func() {
 		if err != nil {
 			for _, p := range held {
@@ -49,6 +52,10 @@ func publish(c Container, binding netip.Addr) (held []publication, err error) {
 			hosts, err := addresses(b.HostIP, binding)
 			if err != nil {
 				return held, err
+			}
+			hosts = slices.DeleteFunc(hosts, func(a netip.Addr) bool { return a.Is4() && !nat4 || a.Is6() && !nat6 })
+			if len(hosts) == 0 {
+				continue
 			}
 			ps, err := take(inside, hosts, b.HostPort)
 			held = append(held, ps...)
@@ -172,8 +179,9 @@ func (p *publication) hold() error {
 	case err == nil:
 		p.socket = fd
 		return nil
-	case errors.Is(err, unix.EPROTONOSUPPORT) && p.proto == "sctp" && p.port != 0:
-		return nil // a kernel that passes SCTP on, but does not speak it
+	case errors.Is(err, unix.EPROTONOSUPPORT) && p.proto == "sctp":
+		return errdefs.Systemf("port %d/sctp cannot be published: the kernel of this machine does not speak SCTP (load its "+
+			"module sctp)", p.inside)
 	case errors.Is(err, unix.EADDRINUSE):
 		return errdefs.System(portTaken(netip.AddrPortFrom(p.host, p.port)))
 	}
@@ -210,7 +218,12 @@ func (p *publication) bind() (fd int, err error) {
 			return -1, err
 		}
 	}
-	if err := unix.Bind(fd, sockaddr(p.host, p.port)); err != nil {
+	if typ == unix.SOCK_STREAM {
+		err = bindStream(fd, sockaddr(p.host, p.port))
+	} else {
+		err = unix.Bind(fd, sockaddr(p.host, p.port))
+	}
+	if err != nil {
 		return -1, err
 	}
 	if p.port == 0 {
@@ -221,6 +234,24 @@ func (p *publication) bind() (fd int, err error) {
 		p.port = portOf(sa)
 	}
 	return fd, nil
+}
+
+// bindStream binds to a port that connections of an earlier server may still linger on, but that nobody else has:
+// SO_REUSEADDR alone would share the port with all who do not listen, so the socket listens for a moment.
+func bindStream(fd int, sa unix.Sockaddr) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		return err
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
 }
 
 func sockaddr(a netip.Addr, port uint16) unix.Sockaddr {
@@ -238,6 +269,94 @@ func portOf(sa unix.Sockaddr) uint16 {
 		return uint16(s.Port)
 	}
 	return 0
+}
+
+// lead brings all that leads to the published ports of a container to what its endpoints say: the firewall, and where the
+// kernel cannot translate, the relay.
+func (s *Service) lead(sb *sandbox) error {
+	if err := s.protect(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ports := slices.Clone(sb.ports)
+	s.mu.Unlock()
+	s.forgetFlows(ports) // those from before the port led here
+	return s.relay(sb)
+}
+
+// relay has the daemon carry what comes to the published ports of a container and the kernel cannot translate.
+func (s *Service) relay(sb *sandbox) error {
+	s.mu.Lock()
+	ports := slices.Clone(sb.ports)
+	s.mu.Unlock()
+	for _, p := range ports {
+		if !s.cfg.UserlandProxy || p.proto != "tcp" || p.socket < 0 || p.host.Is4() && s.cfg.IPTables {
+			continue
+		}
+		if err := s.relays.Add(p.socket, func() (netip.AddrPort, bool) { return s.target(sb, p) }); err != nil {
+			return errdefs.System(err)
+		}
+	}
+	return nil
+}
+
+// target is where a published port leads.
+func (s *Service) target(sb *sandbox, p publication) (netip.AddrPort, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v4, v6 := sb.gateways()
+	switch {
+	case p.host.Is6() && v6 != nil:
+		return netip.AddrPortFrom(v6.v6.Addr(), p.inside), true
+	case v4 != nil:
+		return netip.AddrPortFrom(v4.v4.Addr(), p.inside), true
+	}
+	return netip.AddrPort{}, false
+}
+
+// letGo gives ports back, once the firewall leads nobody there any more.
+func (s *Service) letGo(ports []publication) {
+	s.forgetFlows(ports)
+	for _, p := range ports {
+		s.let(p)
+	}
+}
+
+func (s *Service) let(p publication) {
+	s.relays.Remove(p.socket)
+	p.release()
+}
+
+// flows are those to UDP ports of this machine: without connections, the kernel takes packets of the same sender for the
+// flow that it knows, for as long as they come.
+type flows struct {
+	ports []publication
+	local []netlink.Addr
+}
+
+// MatchConntrackFlow tells whether the kernel is to forget a flow.
+func (f flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	to := flow.Forward
+	return to.Protocol == unix.IPPROTO_UDP &&
+		slices.ContainsFunc(f.ports, func(p publication) bool { return p.proto == "udp" && p.port == to.DstPort }) &&
+		slices.ContainsFunc(f.local, func(a netlink.Addr) bool { return a.IP.Equal(to.DstIP) })
+}
+
+// forgetFlows has the kernel decide anew where packets for these ports go. That it cannot is no reason to fail: it forgets
+// by itself, later.
+func (s *Service) forgetFlows(ports []publication) {
+	if !slices.ContainsFunc(ports, func(p publication) bool { return p.proto == "udp" }) {
+		return
+	}
+	local, err := s.host.AddrList(nil, netlink.FAMILY_ALL)
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if err == nil {
+			_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, flows{ports, local})
+		}
+	}
+	if err != nil {
+		log.L.WithError(err).Warn("flows to published UDP ports are not forgotten at once")
+	}
 }
 
 // portMap is how the API shows the ports of a container: those that are only exposed, too.

@@ -56,38 +56,62 @@ func (s *Service) firewallRecords() firewall.Records {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := firewall.Records{NoIPv6: !s.cfg.IP6Tables, DropForward: s.dropForward.Load()}
+	r.Mark, r.Mask = s.cfg.FirewallMark()
 	for _, n := range s.networksLocked() {
 		if n.Driver != driverBridge || n.removed {
 			continue
 		}
 		f := firewall.Network{
 			Bridge: n.Device, Internal: n.Internal,
-			ICC: n.option(optICC, "true") == "true", Masked: n.option(optMasquerade, "true") == "true",
+			ICC: n.is(optICC, true),
 		}
 		for _, sub := range n.subnets {
 			f.Subnets = append(f.Subnets, sub.prefix)
+			mode := n.mode(sub.prefix.Addr().Is6())
+			switch {
+			case mode == modeRouted:
+				f.Routed = append(f.Routed, sub.prefix)
+			case n.is(optMasquerade, true):
+				f.Masked = append(f.Masked, sub.prefix)
+			}
+			if mode == modeUnprotected {
+				f.Open = append(f.Open, sub.prefix)
+			}
 		}
 		r.Networks = append(r.Networks, f)
 	}
 	for _, sb := range s.sandboxes {
-		v4, v6 := sb.gateways()
-		for _, p := range sb.ports {
-			var to netip.Addr
-			switch {
-			case p.host.Is4() && v4 != nil:
-				to = v4.v4.Addr()
-			case p.host.Is6() && v6 != nil:
-				to = v6.v6.Addr()
-			}
-			if to.IsValid() {
-				r.Ports = append(r.Ports, firewall.Port{
-					Proto: p.proto, Host: p.host, Port: p.port, To: netip.AddrPortFrom(to, p.inside),
-				})
-			}
-		}
+		s.portsLocked(sb, &r)
 		r.Links = append(r.Links, s.linksLocked(sb)...)
 	}
 	return r
+}
+
+// portsLocked adds what the firewall has for the published ports of a container. mu is held.
+func (s *Service) portsLocked(sb *sandbox, r *firewall.Records) {
+	v4, v6 := sb.gateways()
+	for _, p := range sb.ports {
+		var to netip.Addr
+		switch {
+		case p.host.Is4() && v4 != nil:
+			to = v4.v4.Addr()
+		case p.host.Is6() && v6 != nil:
+			to = v6.v6.Addr()
+		}
+		if to.IsValid() {
+			r.Ports = append(r.Ports, firewall.Port{
+				Proto: p.proto, Host: p.host, Port: p.port, To: netip.AddrPortFrom(to, p.inside),
+			})
+		}
+	}
+	for _, p := range sb.inside {
+		if v4 != nil && v4.network.direct(s.cfg.AllowDirectRouting, false) {
+			r.Direct = append(r.Direct, firewall.Direct{Proto: p.Proto(), To: netip.AddrPortFrom(v4.v4.Addr(), uint16(p.Int()))})
+		}
+		if v6 != nil && v6.network.direct(s.cfg.AllowDirectRouting, true) {
+			r.Direct = append(r.Direct, firewall.Direct{Proto: p.Proto(), To: netip.AddrPortFrom(v6.v6.Addr(), uint16(p.Int()))})
+		}
+	}
 }
 
 // Repair brings everything to what the records say that somebody else may have changed: bridges, kernel parameters, the

@@ -85,7 +85,7 @@ func environment(rec *container.Record, cmd command) []string {
 	if cmd.tty {
 		env = append(env, "TERM=xterm")
 	}
-	env = override(override(env, rec.Config.Env), cmd.env)
+	env = override(override(append(env, rec.LinkEnv...), rec.Config.Env), cmd.env)
 	home := slices.IndexFunc(env, func(v string) bool { return strings.HasPrefix(v, "HOME=") })
 	switch {
 	case home < 0:

@@ -422,16 +422,15 @@ func TestOrdinaryFiles(t *testing.T) {
 			"storage-driver": "overlay2", "storage-opts": ["overlay2.override_kernel_check=true"]}`,
 		`{"seccomp-profile": "", "cgroup-parent": "", "default-address-pools": [], "ip": "0.0.0.0", "fixed-cidr": "",
 			"raw-logs": false, "shutdown-timeout": 15, "init": false, "swarm-default-advertise-addr": ""}`,
+		`{"allow-direct-routing": true, "bridge-accept-fwmark": "0x10/0xf0", "userland-proxy-path": "/usr/bin/docker-proxy"}`,
 	} {
 		mustLoad(t, content)
 	}
 	for content, want := range map[string]string{
-		`{"allow-direct-routing": true, "userland-proxy-path": "/bin/x"}`: "networks",
-		`{"bridge-accept-fwmark": "1"}`:                                   "networks",
-		`{"metrics-addr": "127.0.0.1:9323"}`:                              "metrics",
-		`{"userns-remap": "default"}`:                                     "user namespaces",
-		`{"builder": {"entitlements": {"network-host": true}}}`:           "image builds",
-		`{"storage-opts": ["overlay2.size=1G"]}`:                          "options of storage drivers",
+		`{"metrics-addr": "127.0.0.1:9323"}`:                    "metrics",
+		`{"userns-remap": "default"}`:                           "user namespaces",
+		`{"builder": {"entitlements": {"network-host": true}}}`: "image builds",
+		`{"storage-opts": ["overlay2.size=1G"]}`:                "options of storage drivers",
 	} {
 		_, _, err := load(t, content)
 		assert.ErrorContains(t, err, "is about "+want+", which this version of Berth does not have")

@@ -2,8 +2,7 @@ package config
 
 // Features that other parts of Berth will bring.
 const (
-	networks = "networks"
-	swarm    = "swarm mode"
+	swarm = "swarm mode"
 )
 
 // table is all keys, by what they are about. It is only read. A key whose feature gets built loses its Missing, and
@@ -137,12 +136,12 @@ var table = []Key{
 		check: checkAttempts, Doc: "Attempts to fetch a layer."},
 
 	// Networks.
-	{Name: "allow-direct-routing", Flag: "allow-direct-routing", Missing: networks,
-		Doc: "Let other machines reach containers by their own addresses."},
+	{Name: "allow-direct-routing", Flag: "allow-direct-routing",
+		Doc: "Let other machines reach published ports by the containers' own addresses."},
 	{Name: "bip", Flag: "bip", check: checkBIP, Doc: "IPv4 address and subnet of the default bridge."},
 	{Name: "bip6", Flag: "bip6", check: checkBIP6, Doc: "IPv6 address and subnet of the default bridge."},
 	{Name: "bridge", Flag: "bridge", Short: "b", Doc: `Bridge to use; "none" has no default network.`},
-	{Name: "bridge-accept-fwmark", Flag: "bridge-accept-fwmark", Missing: networks, check: checkFwmark,
+	{Name: "bridge-accept-fwmark", Flag: "bridge-accept-fwmark", check: checkFwmark,
 		Doc: "Firewall mark of packets that bridges let in."},
 	{Name: "default-address-pools", Flag: "default-address-pool", check: checkPools,
 		Doc: "Where networks without a subnet get one."},
@@ -173,9 +172,10 @@ var table = []Key{
 	{Name: "network-diagnostic-port", Flag: "network-diagnostic-port", Reloadable: true, Missing: swarm,
 		check: checkDiagnosticPort,
 		Doc:   "Port of the network diagnostic server."},
-	{Name: "userland-proxy", Flag: "userland-proxy", Doc: "Accepted and without effect: the kernel forwards published ports."},
-	{Name: "userland-proxy-path", Flag: "userland-proxy-path", Missing: networks, check: checkProxyPath,
-		Doc: "Path of that process's program."},
+	{Name: "userland-proxy", Flag: "userland-proxy",
+		Doc: "Carry to published ports what the kernel cannot: from [::1], and from IPv6 to a container without. It takes no process."},
+	{Name: "userland-proxy-path", Flag: "userland-proxy-path", check: checkProxyPath,
+		Doc: "Accepted and without effect: no program is run."},
 
 	// Swarm.
 	{Name: "node-generic-resources", Flag: "node-generic-resource", Missing: swarm, Doc: "Resources told to the cluster."},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -333,19 +334,32 @@ func checkMirrors(c *Config) error {
 }
 
 func checkFwmark(c *Config) error {
+	_, _, err := c.fwmark()
+	return err
+}
+
+func (c *Config) fwmark() (mark, mask uint32, _ error) {
 	if c.BridgeAcceptFwmark == "" {
-		return nil
+		return 0, 0, nil
 	}
-	mark, mask, hasMask := strings.Cut(c.BridgeAcceptFwmark, "/")
-	if _, err := strconv.ParseUint(mark, 0, 32); err != nil {
-		return fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mark %q: %w", mark, err)
+	first, second, hasMask := strings.Cut(c.BridgeAcceptFwmark, "/")
+	n, err := strconv.ParseUint(first, 0, 32)
+	if err != nil {
+		return 0, 0, fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mark %q: %w", first, err)
 	}
+	bits := uint64(math.MaxUint32)
 	if hasMask {
-		if _, err := strconv.ParseUint(mask, 0, 32); err != nil {
-			return fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mask %q: %w", mask, err)
+		if bits, err = strconv.ParseUint(second, 0, 32); err != nil {
+			return 0, 0, fmt.Errorf("invalid bridge-accept-fwmark: invalid firewall mask %q: %w", second, err)
 		}
 	}
-	return nil
+	return uint32(n), uint32(bits), nil
+}
+
+// FirewallMark is what bridge-accept-fwmark says: mask is 0 where there is none.
+func (c *Config) FirewallMark() (mark, mask uint32) {
+	mark, mask, _ = c.fwmark() // it was checked when the configuration was loaded
+	return mark, mask
 }
 
 func checkFirewall(c *Config) error {

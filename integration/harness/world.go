@@ -156,6 +156,86 @@ func (p Place) ask(network, addr string, patience time.Duration) (string, error)
 	return string(b), err
 }
 
+// Talk opens a connection from the place to a server in another, at an address there. What it returns sends something each
+// way; both end with the test.
+func (p Place) Talk(t testing.TB, server Place, addr string) (exchange func()) {
+	t.Helper()
+	var l net.Listener
+	var client net.Conn
+	assert.NilError(t, netns.Do(server.path, func() (err error) {
+		l, err = net.Listen("tcp", addr)
+		return err
+	}))
+	defer l.Close()
+	assert.NilError(t, netns.Do(p.path, func() (err error) {
+		client, err = net.Dial("tcp", addr)
+		return err
+	}))
+	other, err := l.Accept()
+	assert.NilError(t, err)
+	t.Cleanup(func() { client.Close(); other.Close() })
+	return func() {
+		t.Helper()
+		for _, ends := range [][2]net.Conn{{client, other}, {other, client}} {
+			_, err := ends[0].Write([]byte("hello"))
+			assert.NilError(t, err)
+			b := make([]byte, 5)
+			assert.NilError(t, ends[1].SetReadDeadline(time.Now().Add(10*time.Second)))
+			_, err = io.ReadFull(ends[1], b)
+			assert.NilError(t, err)
+		}
+	}
+}
+
+// Linger leaves a connection to a listener of the place, at addr, in TIME_WAIT on the listener's side, and ends the
+// listener.
+func (p Place) Linger(t testing.TB, l net.Listener, addr string) {
+	t.Helper()
+	var client net.Conn
+	assert.NilError(t, netns.Do(p.path, func() (err error) {
+		client, err = net.Dial("tcp", addr)
+		return err
+	}))
+	server, err := l.Accept()
+	assert.NilError(t, err)
+	assert.NilError(t, server.Close())
+	_, err = io.ReadAll(client)
+	assert.NilError(t, err)
+	assert.NilError(t, client.Close())
+	assert.NilError(t, l.Close())
+}
+
+// Sender is a socket that asks the same again and again.
+type Sender struct{ conn net.Conn }
+
+// Dial opens a Sender in the place, which ends with the test.
+func (p Place) Dial(t testing.TB, network, addr string) (s Sender) {
+	t.Helper()
+	assert.NilError(t, netns.Do(p.path, func() (err error) {
+		s.conn, err = net.Dial(network, addr)
+		return err
+	}))
+	t.Cleanup(func() { s.conn.Close() })
+	return s
+}
+
+// Send sends a packet, to nobody perhaps.
+func (s Sender) Send() { _, _ = s.conn.Write([]byte("?")) } // an error is about the packet before
+
+// Ask sends packets until there is an answer, at most ten seconds.
+func (s Sender) Ask(t testing.TB) string {
+	t.Helper()
+	b := make([]byte, 100)
+	for end := time.Now().Add(10 * time.Second); ; {
+		s.Send()
+		assert.NilError(t, s.conn.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+		if n, err := s.conn.Read(b); err == nil {
+			return string(b[:n])
+		}
+		assert.Assert(t, time.Now().Before(end), "nobody answers")
+	}
+}
+
 // Resolver asks a name server, "127.0.0.11:53" in a container, from the place.
 func (p Place) Resolver(server string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {

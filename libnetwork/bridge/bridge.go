@@ -111,7 +111,7 @@ func address(h *netlink.Handle, link netlink.Link, d Device) error {
 		case i >= 0:
 			want = slices.Delete(want, i, i+1)
 		case ok && replaced(p, d.Addrs):
-			if err := h.AddrDel(link, &a); err != nil {
+			if err := h.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) { // it went with another one
 				return err
 			}
 		}

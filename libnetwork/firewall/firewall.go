@@ -33,6 +33,10 @@ type Records struct {
 	Networks []Network
 	Ports    []Port
 	Links    []Link
+	// Direct are ports of containers that others reach without a port of this machine.
+	Direct []Direct
+	// Packets whose mark is Mark, in the bits of Mask, reach all containers. Mask 0: none.
+	Mark, Mask uint32
 	// DropForward drops what is forwarded between others: this machine was no router before Berth came.
 	DropForward bool
 	// NoIPv4 and NoIPv6 leave a family alone.
@@ -43,9 +47,11 @@ type Records struct {
 type Network struct {
 	Bridge   string
 	Subnets  []netip.Prefix
-	Masked   bool // what leaves has the machine's address
-	ICC      bool // containers reach each other
-	Internal bool // nothing leaves, nothing comes in
+	Masked   []netip.Prefix // of these, what leaves has the machine's address
+	Open     []netip.Prefix // of these, all is reached from outside
+	Routed   []netip.Prefix // of these, pings are answered to everybody
+	ICC      bool           // containers reach each other
+	Internal bool           // nothing leaves, nothing comes in
 }
 
 // Port is a published port.
@@ -53,6 +59,12 @@ type Port struct {
 	Proto string     // tcp, udp, sctp
 	Host  netip.Addr // unspecified: all addresses of that family
 	Port  uint16
+	To    netip.AddrPort
+}
+
+// Direct is a port of a container.
+type Direct struct {
+	Proto string // tcp, udp, sctp
 	To    netip.AddrPort
 }
 
@@ -184,6 +196,14 @@ func (b *batch) forward(c, user *nftables.Chain, r Records, d declared) {
 	b.rule(c, oif(d.bridges), redirected(), verdict(expr.VerdictAccept))
 	b.rule(c, samePair(d.pairs), verdict(expr.VerdictAccept))
 	b.rule(c, v4.is(), linked(d.links), verdict(expr.VerdictAccept))
+	for i, f := range families {
+		b.rule(c, notIif(d.bridges), f.is(), f.among(dst, d.open[i]), verdict(expr.VerdictAccept))
+		b.rule(c, f.is(), f.among(dst, d.routed[i]), f.icmp(), verdict(expr.VerdictAccept))
+		b.rule(c, f.is(), f.direct(d.direct[i]), verdict(expr.VerdictAccept))
+	}
+	if r.Mask != 0 {
+		b.rule(c, oif(d.bridges), marked(r.Mark, r.Mask), verdict(expr.VerdictAccept))
+	}
 	b.rule(c, iif(d.outward), notOif(d.bridges), verdict(expr.VerdictAccept))
 	b.rule(c, iif(d.bridges), verdict(expr.VerdictDrop))
 	b.rule(c, oif(d.bridges), verdict(expr.VerdictDrop))

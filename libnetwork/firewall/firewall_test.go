@@ -38,8 +38,9 @@ func testApply(t *testing.T) {
 	one := Records{
 		Networks: []Network{
 			{Bridge: "docker0", Subnets: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("fd00::/64")},
-				Masked: true, ICC: true},
-			{Bridge: "br-inside", Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, Masked: true, Internal: true},
+				Masked: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}, ICC: true,
+				Routed: []netip.Prefix{netip.MustParsePrefix("fd00::/64")}, Open: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}},
+			{Bridge: "br-inside", Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, Internal: true},
 		},
 		Ports: []Port{
 			{Proto: "tcp", Host: netip.IPv4Unspecified(), Port: 8080, To: netip.MustParseAddrPort("172.17.0.2:80")},
@@ -47,13 +48,18 @@ func testApply(t *testing.T) {
 			{Proto: "tcp", Host: netip.IPv6Unspecified(), Port: 8080, To: netip.MustParseAddrPort("[fd00::2]:80")},
 		},
 		Links: []Link{{From: netip.MustParseAddr("172.17.0.2"), To: netip.MustParseAddrPort("172.17.0.3:5432"), Proto: "tcp"}},
+		Direct: []Direct{{Proto: "tcp", To: netip.MustParseAddrPort("[fd00::3]:81")},
+			{Proto: "udp", To: netip.MustParseAddrPort("172.17.0.4:82")}},
+		Mark: 0x10, Mask: 0xf0,
 	}
 	assert.Check(t, Apply("berth-test", one))
 	nft(t, "add", "rule", "inet", "berth-test", UserChain, "tcp", "dport", "25", "drop")
 	first := nft(t, "list", "table", "inet", "berth-test")
 	for _, want := range []string{
 		`"br-inside"`, "172.17.0.0/16", "fd00::/64", "tcp . 8080 : 172.17.0.2 . 80", "tcp . 8080 : fd00::2 . 80",
-		"127.0.0.1 . udp . 53 : 172.17.0.2 . 5353", "172.17.0.2 . 172.17.0.3 . tcp . 5432", "jump user", "policy accept",
+		"127.0.0.1 . udp . 53 : 172.17.0.2 . 5353", "172.17.0.2 . 172.17.0.3 . tcp . 5432", "jump user",
+		"fd00::3 . tcp . 81", "172.17.0.4 . udp . 82", "ip daddr @open4 accept", "ip6 daddr @routed6 meta l4proto ipv6-icmp accept",
+		"ip6 daddr . meta l4proto . th dport @direct6 accept", "meta mark & 0x000000f0 == 0x00000010 accept", "policy accept",
 	} {
 		assert.Check(t, strings.Contains(strings.Join(strings.Fields(first), " "), want), want)
 	}

@@ -109,6 +109,10 @@ func iif(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, lookup(set, false)}
 }
 
+func notIif(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, lookup(set, true)}
+}
+
 func oif(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, lookup(set, false)}
 }
@@ -129,6 +133,32 @@ func samePair(set *nftables.Set) []expr.Any {
 // linked matches IPv4 packets of which the set has source, destination, protocol and port.
 func linked(set *nftables.Set) []expr.Any {
 	return slices.Concat([]expr.Any{v4.load(src, 8), v4.load(dst, 9)}, loadService(10), []expr.Any{lookup(set, false)})
+}
+
+// direct matches packets of which the set has destination, protocol and port.
+func (f family) direct(set *nftables.Set) []expr.Any {
+	return slices.Concat([]expr.Any{f.load(dst, 1)}, loadService(8+f.addr.Bytes/4), []expr.Any{lookup(set, false)})
+}
+
+// icmp matches the family's control messages.
+func (f family) icmp() []expr.Any {
+	proto := byte(unix.IPPROTO_ICMPV6)
+	if f.v4 {
+		proto = unix.IPPROTO_ICMP
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+	}
+}
+
+// marked matches packets with a mark, in the bits of mask.
+func marked(mark, mask uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(mask), Xor: native(0)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: native(mark & mask)},
+	}
 }
 
 // local matches packets for an address of this machine.

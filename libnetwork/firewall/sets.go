@@ -16,6 +16,8 @@ type declared struct {
 	links            *nftables.Set // address, address, protocol, port
 	exact, wild      [2]*nftables.Set
 	subnets, masked  [2]*nftables.Set
+	open, routed     [2]*nftables.Set // subnets
+	direct           [2]*nftables.Set // address, protocol, port
 }
 
 func (b *batch) declare(r Records) declared {
@@ -48,25 +50,38 @@ func (b *batch) declare(r Records) declared {
 		nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}, links)
 	for i, f := range families {
 		d.exact[i], d.wild[i] = b.ports(f, r)
-		var all, masked []netip.Prefix
-		for _, n := range r.Networks {
-			for _, p := range n.Subnets {
-				if p.Addr().Is4() != f.v4 || n.Internal {
-					continue
-				}
-				all = append(all, p)
-				if n.Masked {
-					masked = append(masked, p)
-				}
-			}
-		}
-		subnets := nftables.Set{KeyType: f.addr, Interval: true}
-		subnets.Name = "subnets" + f.suffix
-		d.subnets[i] = b.set(subnets, intervals(all))
-		subnets.Name = "masked" + f.suffix
-		d.masked[i] = b.set(subnets, intervals(masked))
+		d.subnets[i] = b.subnets(f, "subnets", r, func(n Network) []netip.Prefix { return n.Subnets })
+		d.masked[i] = b.subnets(f, "masked", r, func(n Network) []netip.Prefix { return n.Masked })
+		d.open[i] = b.subnets(f, "open", r, func(n Network) []netip.Prefix { return n.Open })
+		d.routed[i] = b.subnets(f, "routed", r, func(n Network) []netip.Prefix { return n.Routed })
+		d.direct[i] = b.direct(f, r)
 	}
 	return d
+}
+
+// subnets declares a set of subnets of all networks that are not internal.
+func (b *batch) subnets(f family, name string, r Records, of func(Network) []netip.Prefix) *nftables.Set {
+	var all []netip.Prefix
+	for _, n := range r.Networks {
+		for _, p := range of(n) {
+			if p.Addr().Is4() == f.v4 && !n.Internal {
+				all = append(all, p)
+			}
+		}
+	}
+	return b.set(nftables.Set{Name: name + f.suffix, KeyType: f.addr, Interval: true}, intervals(all))
+}
+
+// direct declares the set of ports that are reached without a port of this machine.
+func (b *batch) direct(f family, r Records) *nftables.Set {
+	var all []nftables.SetElement
+	for _, p := range r.Direct {
+		if p.To.Addr().Is4() == f.v4 {
+			all = append(all, nftables.SetElement{Key: slices.Concat(p.To.Addr().AsSlice(), service(p.Proto, p.To.Port()))})
+		}
+	}
+	return b.set(nftables.Set{Name: "direct" + f.suffix, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(f.addr, nftables.TypeInetProto, nftables.TypeInetService)}, all)
 }
 
 // ports declares the maps from a published port to the container's: of one address of the machine, and of all.

@@ -33,12 +33,11 @@ type Space struct {
 	subnets map[netip.Prefix]*subnet
 }
 
-// subnet is the addresses of one subnet. Those that nobody asks for by name come from within, one after the other, so
-// that one that was just given back rests for a while.
+// subnet is the addresses of one subnet. Those that nobody asks for by name come from within, the lowest first: a
+// container that starts again has the address that it had, unless somebody took it meanwhile.
 type subnet struct {
 	prefix, within netip.Prefix
 	used           map[netip.Addr]bool
-	last           netip.Addr
 }
 
 // New returns a Space without subnets.
@@ -146,7 +145,7 @@ func (s *Space) Reserve(p netip.Prefix, a netip.Addr) error {
 	return nil
 }
 
-// Next puts an address of a subnet in use that nobody has.
+// Next puts the lowest address of a subnet in use that nobody has.
 func (s *Space) Next(p netip.Prefix) (netip.Addr, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,22 +153,10 @@ func (s *Space) Next(p netip.Prefix) (netip.Addr, error) {
 	if n == nil {
 		return netip.Addr{}, errdefs.NotFoundf("the subnet %s is not in use", p)
 	}
-	first := n.within.Masked().Addr()
-	a := first
-	if n.last.IsValid() && n.last != Last(n.within) {
-		a = n.last.Next()
-	}
-	// There are fewer used addresses than tries, so that a free one is found if there is any.
-	for range len(n.used) + 1 {
+	for a := n.within.Masked().Addr(); n.within.Contains(a); a = a.Next() {
 		if !n.used[a] {
 			n.used[a] = true
-			n.last = a
 			return a, nil
-		}
-		if a == Last(n.within) {
-			a = first
-		} else {
-			a = a.Next()
 		}
 	}
 	return netip.Addr{}, errdefs.Systemf("no available addresses on this network's address pools: %s is used up", n.within)
