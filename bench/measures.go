@@ -27,8 +27,9 @@ type part struct {
 
 // parts in the order in which they are measured: what needs an engine without containers comes first.
 var parts = []part{
-	{"memory", (*bench).memory}, {"run", (*bench).lives}, {"parallel", (*bench).parallel}, {"exec", (*bench).exec},
-	{"output", (*bench).output}, {"soak", (*bench).flat}, {"busy", (*bench).busy}, {"answer", (*bench).answers},
+	{"memory", (*bench).memory}, {"run", (*bench).lives}, {"network", (*bench).network},
+	{"parallel", (*bench).parallel}, {"exec", (*bench).exec}, {"output", (*bench).output}, {"soak", (*bench).flat},
+	{"busy", (*bench).busy}, {"answer", (*bench).answers},
 }
 
 // each makes a side of a comparison for each engine.

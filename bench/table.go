@@ -123,6 +123,15 @@ func row(w io.Writer, name string, f figures, goals ...goal) {
 	fmt.Fprintln(w, "   "+strings.Join(texts, ", "))
 }
 
+// bound prints whether a figure of one column is within a bound.
+func bound(w io.Writer, column string, v, most float64, unit string) {
+	verdict := "met"
+	if v > most {
+		verdict = "MISSED"
+	}
+	fmt.Fprintf(w, "%-46s %s %s %s (≤ %g: %s)\n", "", column, number(v), unit, most, verdict)
+}
+
 func number(v float64) string {
 	switch {
 	case v >= 100:
