@@ -155,10 +155,9 @@ func (x *execs) endWhileTheDaemonIsAway(t *testing.T) {
 	end := func(i int) {
 		assert.NilError(t, os.WriteFile(x.d.Sandbox.Proc(pid, "root", fmt.Sprintf("go%d", i)), nil, 0o600))
 	}
-	stat, err := os.ReadFile(x.d.Sandbox.Proc(x.d.Inspect(doomed).State.Pid, "stat"))
-	assert.NilError(t, err)
+	shim := shimOf(t, x.d, doomed)
 	x.d.Kill9()
-	assert.NilError(t, x.d.Sandbox.Command("kill", "-9", strings.Fields(string(stat))[3]).Run()) // the shim
+	shim("KILL")
 	end(0)
 	x.d.Eventually("they have ended", func() bool {
 		st, err := x.d.Sandbox.State()

@@ -88,11 +88,11 @@ func (rt *router) attachWebSocket(w http.ResponseWriter, r *http.Request) error 
 
 // size reads the size of a terminal.
 func size(r *http.Request) (height, width uint32, _ error) {
-	h, err := strconv.ParseUint(r.URL.Query().Get("h"), 10, 32)
+	h, err := strconv.ParseUint(r.URL.Query().Get("h"), 10, 16)
 	if err != nil {
 		return 0, 0, errdefs.InvalidParameterf("invalid resize height %q: %w", r.URL.Query().Get("h"), err)
 	}
-	wd, err := strconv.ParseUint(r.URL.Query().Get("w"), 10, 32)
+	wd, err := strconv.ParseUint(r.URL.Query().Get("w"), 10, 16)
 	if err != nil {
 		return 0, 0, errdefs.InvalidParameterf("invalid resize width %q: %w", r.URL.Query().Get("w"), err)
 	}
