@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -74,24 +73,49 @@ func TestLogIsWholeAlthoughTheDaemonIsKilled(t *testing.T) {
 func TestLogOfATerminalIsWhole(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	random := make([]byte, 1<<18)
+	random := make([]byte, 1<<20)
 	_, err := rand.Read(random)
 	assert.NilError(t, err)
-	text := []byte(base64.StdEncoding.EncodeToString(random))
-	id := create(t, d, harness.M{"Tty": true, "HostConfig": harness.M{"NetworkMode": "none", "LogConfig": exact}},
-		"sh", "-c", fmt.Sprintf("stty raw -echo; echo ready; head -c %d", len(text)))
+	half := []byte(base64.StdEncoding.EncodeToString(random))
+	dir := t.TempDir()
+	id := create(t, d, harness.M{"Tty": true, "HostConfig": harness.M{
+		"NetworkMode": "none", "LogConfig": exact, "Binds": []string{dir + ":/data"},
+	}}, "sh", "-c", "stty raw -echo; echo ready; exec tee /data/copy")
+	var sender sync.WaitGroup
+	send := func(w io.Writer, text []byte) { sender.Go(func() { _, _ = w.Write(text) }) } // the first time it fails in the middle
+
 	r := attach(t, d, id, client.ContainerAttachOptions{Stdin: true, Stdout: true, Logs: true})
 	expect(t, r.Reader, "ready\n")
-	var sender sync.WaitGroup
-	sender.Go(func() {
-		_, err := r.Conn.Write(text)
-		assert.Check(t, err)
-	})
-	got, err := io.ReadAll(r.Reader)
+	send(r.Conn, half)
+	out := make([]byte, len(half)/4)
+	_, err = io.ReadFull(r.Reader, out)
 	assert.NilError(t, err)
+	d.Kill9()
+	rest, _ := io.ReadAll(r.Reader)
 	sender.Wait()
-	assert.Check(t, bytes.Equal(got, text))
-	assertLog(t, d, id, append([]byte("ready\n"), text...), nil)
+	d.Start()
+
+	r = attach(t, d, id, client.ContainerAttachOptions{Stdin: true, Stdout: true})
+	end := append(half, "the end"...)
+	send(r.Conn, end)
+	var again []byte
+	for b := make([]byte, 32<<10); !bytes.HasSuffix(again, []byte("the end")); {
+		n, err := r.Reader.Read(b)
+		assert.NilError(t, err)
+		again = append(again, b[:n]...)
+	}
+	sender.Wait()
+	assert.Check(t, bytes.HasSuffix(again, end))
+	d.Eventually("the copy is whole", func() bool {
+		written, err := os.ReadFile(filepath.Join(dir, "copy"))
+		assert.NilError(t, err)
+		return bytes.HasSuffix(written, end)
+	})
+	d.OK("POST", "/containers/"+id+"/kill", nil, nil)
+	written, err := os.ReadFile(filepath.Join(dir, "copy"))
+	assert.NilError(t, err)
+	assert.Check(t, bytes.HasPrefix(written, append(out, rest...)), "output arrives in order")
+	assertLog(t, d, id, append([]byte("ready\n"), written...), nil)
 }
 
 func assertLog(t *testing.T, d *harness.Daemon, id string, stdout, stderr []byte) {
