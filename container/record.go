@@ -5,6 +5,7 @@ package container
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +23,27 @@ type Record struct {
 	Revision uint64
 	// Removed marks the last record of a container.
 	Removed bool
+	// Memo is new with each record that is published; nil in others.
+	Memo *Memo `json:"-"`
+}
+
+// Memo keeps what somebody has made of a record for the next who makes the same of it. As each record has a memo of its own,
+// what it keeps is never of an older record. What else it was made of is for its user to compare.
+type Memo struct{ v atomic.Value }
+
+// Load returns what was stored last; nil is nothing.
+func (m *Memo) Load() any {
+	if m == nil {
+		return nil
+	}
+	return m.v.Load()
+}
+
+// Store keeps v, which has to be of the same type each time.
+func (m *Memo) Store(v any) {
+	if m != nil {
+		m.v.Store(v)
+	}
 }
 
 // Desired is what a user wants a container to be.

@@ -74,7 +74,7 @@ func byCreation(a, b *Record) int {
 // insert adds c to the indexes; the caller holds mu or is alone.
 func (r *Registry) insert(c *Container) {
 	r.revision++
-	c.rec.Revision = r.revision
+	c.rec.Revision, c.rec.Memo = r.revision, &Memo{}
 	r.audit.published(c.rec)
 	r.byID[c.ID] = c
 	i, _ := slices.BinarySearch(r.ids, c.ID)
@@ -142,7 +142,7 @@ func (r *Registry) publishLocked(c *Container, change func(*Record), es []Event)
 	rec := *old
 	change(&rec)
 	r.revision++
-	rec.Revision = r.revision
+	rec.Revision, rec.Memo = r.revision, &Memo{}
 	if rec.Name != old.Name {
 		delete(r.names, old.Name)
 		r.names[rec.Name] = c.ID

@@ -314,3 +314,31 @@ func TestHammer(t *testing.T) {
 	wg.Wait()
 	assert.Equal(t, len(c.Snapshot().ExecIDs), 0)
 }
+
+// TestMemoIsOfOneRecord: what was made of a record is not found with the next, whatever changed.
+func TestMemoIsOfOneRecord(t *testing.T) {
+	r, _ := open(t, t.TempDir())
+	c := add(t, r, strings.Repeat("a", 64), "one")
+	for what, change := range map[string]func(){
+		"intent": func() {
+			_, err := c.Update(func(in *Intent) error { in.RestartCount++; return nil })
+			assert.NilError(t, err)
+		},
+		"name": func() {
+			_, err := c.Update(func(in *Intent) error { in.Name = "/two"; return nil })
+			assert.NilError(t, err)
+		},
+		"observed": func() { c.Observe(0, func(o *Observed) { o.State.ExitCode = 3 }) },
+		"note":     func() { c.Note(0, func(o *Observed) { o.ExecIDs = []string{"x"} }) },
+		"remove":   func() { assert.NilError(t, r.Remove(c)) },
+	} {
+		if c.Snapshot().Removed {
+			c = add(t, r, strings.Repeat("a", 64), "one")
+		}
+		old := c.Snapshot()
+		old.Memo.Store(what)
+		change()
+		assert.Equal(t, old.Memo.Load(), what)
+		assert.Assert(t, c.Snapshot().Memo != nil && c.Snapshot().Memo.Load() == nil, what)
+	}
+}

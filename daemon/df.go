@@ -49,12 +49,16 @@ func (d *Daemon) addImages(ctx context.Context, du *system.DiskUsage) error {
 }
 
 func (d *Daemon) addContainers(ctx context.Context, du *system.DiskUsage) error {
-	list, _, err := d.Containers(ctx, containertypes.ListOptions{All: true, Size: true})
+	l, err := d.selected(ctx, containertypes.ListOptions{All: true})
 	if err != nil {
 		return err
 	}
 	u := &system.UsageOf[*containertypes.Summary]{}
-	for _, c := range list {
+	for _, rec := range l.recs {
+		c := summary(rec, l.image(rec), l.status(rec))
+		if err := d.addSize(ctx, c); err != nil {
+			return err
+		}
 		u.Add(c, slices.Contains([]string{"running", "paused", "restarting"}, c.State), c.SizeRw, c.SizeRw)
 	}
 	du.ContainerUsage, du.Containers = u, items(u)

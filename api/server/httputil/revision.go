@@ -38,7 +38,12 @@ func WriteState(w http.ResponseWriter, r *http.Request, v any, revision uint64, 
 	if err := EncodeJSON(&b, v); err != nil {
 		return errdefs.System(fmt.Errorf("write the answer as JSON: %w", err))
 	}
-	sum := sha256.Sum256(b.Bytes())
+	return WriteEncoded(w, r, b.Bytes(), revision, newer)
+}
+
+// WriteEncoded is WriteState of what is JSON already.
+func WriteEncoded(w http.ResponseWriter, r *http.Request, body []byte, revision uint64, newer bool) error {
+	sum := sha256.Sum256(body)
 	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
 	SetRevision(w, revision)
 	w.Header().Set("ETag", tag)
@@ -48,7 +53,7 @@ func WriteState(w http.ResponseWriter, r *http.Request, v any, revision uint64, 
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_, err := w.Write(b.Bytes())
+	_, err := w.Write(body)
 	return err
 }
 

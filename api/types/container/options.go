@@ -41,7 +41,8 @@ type CreateResponse struct {
 type ListOptions struct {
 	All     bool
 	Size    bool
-	Limit   int // 0 or less: no limit
+	Limit   int    // 0 or less: no limit
+	Version string // of the API
 	Filters filters.Args
 }
 

@@ -17,7 +17,7 @@ type Backend interface {
 	ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error)
 	// Containers and ContainerInspect also return the revision at which the answer holds, and the latter whether the
 	// container has changed behind o.After.
-	Containers(ctx context.Context, o containertypes.ListOptions) (list []*containertypes.Summary, revision uint64, err error)
+	ContainerList(ctx context.Context, o containertypes.ListOptions) (body []byte, revision uint64, err error)
 	ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error)
 	ContainerStart(ctx context.Context, name string) error
 	ContainerStop(ctx context.Context, name string, o containertypes.StopOptions) error

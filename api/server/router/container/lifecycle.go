@@ -21,18 +21,14 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, revision, err := rt.backend.Containers(r.Context(), containertypes.ListOptions{
+	body, revision, err := rt.backend.ContainerList(r.Context(), containertypes.ListOptions{
 		All: httputil.Bool(r, "all"), Size: httputil.Bool(r, "size"), Limit: limit, Filters: f,
+		Version: versions.FromContext(r.Context()).Version,
 	})
 	if err != nil {
 		return err
 	}
-	p := versions.FromContext(r.Context())
-	out := make([]any, 0, len(list))
-	for _, s := range list {
-		out = append(out, versions.Response(p, s))
-	}
-	return httputil.WriteState(w, r, out, revision, true)
+	return httputil.WriteEncoded(w, r, body, revision, true)
 }
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
