@@ -75,32 +75,39 @@ func listenUnix(ctx context.Context, path, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	f, err := bindUnix(path, gid)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		return nil, fmt.Errorf("bind: %w", err)
+	if err := unix.Listen(int(f.Fd()), backlog); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen: %w", err), os.Remove(path))
 	}
-	l, err := func() (net.Listener, error) {
-		if err := os.Chown(path, 0, gid); err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(path, 0o660); err != nil {
-			return nil, err
-		}
-		if err := unix.Listen(fd, backlog); err != nil {
-			return nil, fmt.Errorf("listen: %w", err)
-		}
-		return net.FileListener(f)
-	}()
+	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(true)
 	return l, nil
+}
+
+// bindUnix makes a socket that belongs to a group and that nobody can connect to yet.
+func bindUnix(path string, gid int) (_ *os.File, err error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, errors.Join(fmt.Errorf("bind: %w", err), f.Close())
+	}
+	if err = os.Chown(path, 0, gid); err == nil {
+		err = os.Chmod(path, 0o660)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path), f.Close())
+	}
+	return f, nil
 }
 
 // clearSocket removes a socket that a dead daemon left. One that is answered on is not ours to take, and neither is
