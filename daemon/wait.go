@@ -32,7 +32,9 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 		case containertypes.WaitRemoved:
 			return now.State.Dead && !begin.State.Dead
 		}
-		return exited || !now.State.Running
+		// Of a run whose shim is silent the exit code comes later.
+		unknown := now.State.Ended != now.Run && d.runs.of(now) != nil
+		return exited || !now.State.Running && !unknown
 	})
 	if err != nil {
 		return containertypes.WaitResponse{StatusCode: -1}, err

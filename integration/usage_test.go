@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -197,4 +198,25 @@ func TestPruneIsAlone(t *testing.T) {
 	}
 	wg.Wait()
 	assert.Equal(t, len(d.Containers()), 0)
+}
+
+// While a shim is silent its container is shown as ended, with a code that is not known; who waits gets the one that it has.
+func TestWaitFollowsTheExitCode(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	id := d.Run("quiet", "sleep", "1000")
+	shim, pid := shimOf(t, d, id), d.Inspect(id).State.Pid
+	shim("STOP")
+	inSandbox(t, d, fmt.Sprintf("busybox kill -KILL %d", pid))
+	d.Eventually("it is shown", func() bool { return d.Inspect(id).State.Status == "exited" })
+	assert.Equal(t, d.Inspect(id).State.ExitCode, 255)
+	resp, err := d.Open(t.Context(), "POST", "/containers/"+id+"/wait", nil)
+	assert.NilError(t, err)
+	defer resp.Body.Close()
+	shim("CONT")
+	var w struct{ StatusCode int }
+	assert.NilError(t, json.NewDecoder(resp.Body).Decode(&w))
+	assert.Equal(t, w.StatusCode, 137)
+	assert.Equal(t, d.Inspect(id).State.ExitCode, 137)
+	assert.Equal(t, d.Inspect(id).State.Error, "")
 }
