@@ -60,6 +60,7 @@ type Engine struct {
 	daemon    *daemon.Daemon
 	server    *server.Server
 	listeners *server.Listeners
+	metrics   *metrics
 	listening bool // guarded by the daemon: only Listen and reloads look at it
 }
 
@@ -90,15 +91,16 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := newMetrics()
 	srv, err := server.New(server.Options{
-		Version: o.Version, MinVersion: d.Config().MinAPIVersion, Experimental: d.Config().Experimental,
+		Version: o.Version, Observe: m.observe, MinVersion: d.Config().MinAPIVersion, Experimental: d.Config().Experimental,
 		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d.Networks(), d),
 			volumerouter.Routes(d.Volumes()), systemrouter.Routes(d), configrouter.Routes(d)),
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
 	}
-	e.daemon, e.server, e.listeners = d, srv, server.NewListeners(srv, d.SocketGroup())
+	e.daemon, e.metrics, e.server, e.listeners = d, m, srv, server.NewListeners(srv, d.SocketGroup())
 	return e, nil
 }
 
@@ -159,7 +161,7 @@ func (e *Engine) Reload(ctx context.Context) config.Verdict { return e.daemon.Re
 func (e *Engine) Close(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(ctx, requestGrace)
 	defer cancel()
-	err := e.server.Close(grace)
+	err := errors.Join(e.metrics.close(), e.server.Close(grace))
 	e.listeners.Close()
 	return errors.Join(err, e.daemon.Close(ctx))
 }

@@ -13,12 +13,16 @@ import (
 	"github.com/berthd/berth/daemon/config"
 )
 
-// Listen opens the addresses that the configuration names, all or none, and serves on them until Close. From then on a
+// Listen opens the addresses that the configuration names, that of metrics too, all or none, and serves on them until Close. From then on a
 // reload changes addresses and certificates.
 func (e *Engine) Listen(ctx context.Context) error {
 	return e.daemon.Hold(func(cfg *config.Config) error {
 		c, err := e.change(ctx, cfg)
 		if err != nil {
+			return err
+		}
+		if err := e.metrics.listen(ctx, e.daemon, cfg.MetricsAddr); err != nil {
+			c.Discard()
 			return err
 		}
 		for _, w := range c.Warnings {

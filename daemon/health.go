@@ -156,6 +156,10 @@ func (p *prober) wait(ctx context.Context) error {
 
 // show publishes a result, and tells when the status has changed.
 func (p *prober) show(r container.HealthResult) {
+	p.d.runs.checks.Add(1)
+	if r.ExitCode != 0 {
+		p.d.runs.failedChecks.Add(1)
+	}
 	rec := p.c.Snapshot()
 	if !rec.State.Live() || rec.State.Paused || rec.Health == nil {
 		return

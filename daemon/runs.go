@@ -3,6 +3,7 @@ package daemon
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berthd/berth/container"
@@ -18,6 +19,8 @@ import (
 type runs struct {
 	usage stats.Sampler
 	feeds *feed.Feeds
+
+	checks, failedChecks atomic.Uint64 // of health, since the start
 
 	mu      sync.Mutex
 	live    map[string]*liveRun

@@ -106,7 +106,8 @@ func (r *report) runtimes(ctx context.Context, cfg config.Config) {
 		}
 		out, err := exec.CommandContext(ctx, path, "--version").Output()
 		if err != nil {
-			r.add(level, "runtime", fmt.Sprintf("%s: %s --version: %v", name, path, err), "see whether it can run on this machine")
+			r.add(level, "runtime", fmt.Sprintf("%s: %s --version: %v", name, path, err),
+				"see whether it can run on this machine")
 			continue
 		}
 		first, _, _ := strings.Cut(string(out), "\n")
@@ -150,7 +151,8 @@ func (r *report) storage(cfg config.Config) {
 		r.add(Warning, "storage", fmt.Sprintf("%s has %s left", dir, units.BytesSize(float64(free))),
 			"make room, or choose another data-root")
 	case fs.Files > 0 && fs.Ffree < leastInodes:
-		r.add(Warning, "storage", fmt.Sprintf("%s has %d inodes left", dir, fs.Ffree), "remove small files, or choose another data-root")
+		r.add(Warning, "storage", fmt.Sprintf("%s has %d inodes left", dir, fs.Ffree),
+			"remove small files, or choose another data-root")
 	}
 	trial, err := os.MkdirTemp(dir, "berth-doctor-")
 	if err != nil {

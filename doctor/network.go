@@ -39,7 +39,8 @@ func (r *report) firewall(cfg config.Config) {
 	var dropping []string
 	for _, c := range chains {
 		ours := c.Table.Name == "berth" || strings.HasPrefix(c.Table.Name, "berth-")
-		if !ours && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+		forwards := c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
+		if !ours && forwards && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
 			dropping = append(dropping, c.Table.Name+" "+c.Name)
 		}
 	}
@@ -92,8 +93,9 @@ func (r *report) neighbours(ctx context.Context, cfg config.Config) {
 		return
 	}
 	if _, err := net.InterfaceByName("docker0"); err == nil && cfg.Bridge == "" {
-		r.add(Warning, "neighbours", fmt.Sprintf("%s runs too, at %s, and has the bridge docker0: both would give out its addresses",
-			who, dockerSocket), `name a bridge of your own with "bridge", or stop that engine and start berthd then`)
+		r.add(Warning, "neighbours",
+			fmt.Sprintf("%s runs too, at %s, and has the bridge docker0: both would give out its addresses", who, dockerSocket),
+			`name a bridge of your own with "bridge", or stop that engine and start berthd then`)
 		return
 	}
 	r.add(Warning, "neighbours", fmt.Sprintf("%s runs too, at %s", who, dockerSocket),

@@ -45,11 +45,12 @@ func TestDoctor(t *testing.T) {
 		assert.Check(t, other.Close())
 		assert.Equal(t, <-served, http.ErrServerClosed)
 	}()
-	nft := d.Sandbox.Command("nft", "add table ip theirs; add chain ip theirs f { type filter hook forward priority 0; policy drop; }")
-	msg, err := nft.CombinedOutput()
+	table := "add table ip theirs; add chain ip theirs f { type filter hook forward priority 0; policy drop; }"
+	msg, err := d.Sandbox.Command("nft", table).CombinedOutput()
 	assert.NilError(t, err, "%s", msg)
-	assert.NilError(t, os.WriteFile(d.File("bad.json"), []byte(`{"default-runtime": "gone", "runtimes": {"gone": {"path": "/nowhere"}},
-		"exec-opts": ["native.cgroupdriver=systemd"], "hosts": ["unix://`+d.File("other")+`"], "data-root": "/proc/data"}`), 0o600))
+	bad := `{"default-runtime": "gone", "runtimes": {"gone": {"path": "/nowhere"}}, "data-root": "/proc/data",
+		"exec-opts": ["native.cgroupdriver=systemd"], "hosts": ["unix://` + d.File("other") + `"]}`
+	assert.NilError(t, os.WriteFile(d.File("bad.json"), []byte(bad), 0o600))
 	out, code = examine("--json", "--config-file", d.File("bad.json"))
 	assert.Equal(t, code, 1)
 	var findings []doctor.Finding

@@ -59,7 +59,8 @@ func TestInstall(t *testing.T) {
 		"berthd reload --dry":     "--dry-run",
 		"berthd --log-level warn": "warn",
 	} {
-		script := `source "$0"; read -ra COMP_WORDS <<<"$1"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _berthd; echo "${COMPREPLY[@]}"`
+		const script = `source "$0"; read -ra COMP_WORDS <<<"$1"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+			_berthd; echo "${COMPREPLY[@]}"`
 		got := run("bash", "-c", script, dest+"/opt/berth/share/bash-completion/completions/berthd", typed)
 		assert.Check(t, strings.TrimSpace(got) == want, "%q is completed by %q", typed, got)
 	}

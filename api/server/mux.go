@@ -50,6 +50,7 @@ func (s *Server) mux(routes []httputil.Route) (m *http.ServeMux, err error) {
 	t := tails{}
 	m = http.NewServeMux()
 	m.HandleFunc("/", s.notFound)
+	debugRoutes(m)
 	add := func(method, pattern string, h httputil.Handler) {
 		e, known := endpoints[key(method, pattern)]
 		if !known {

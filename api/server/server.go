@@ -43,6 +43,9 @@ type Options struct {
 	Experimental bool
 	// Routes are what is built. Every other endpoint of the API answers that it is not.
 	Routes []httputil.Route
+	// Observe is told of each request of a route that was answered as a whole: its method and the pattern of its path, the
+	// status, and how long it took. Streams and connections that are taken over are left out. It may be nil.
+	Observe func(method, path string, status int, took time.Duration)
 }
 
 // Server serves the API on any number of listeners.
@@ -50,6 +53,7 @@ type Server struct {
 	version      string
 	minVersion   string
 	experimental string
+	observe      func(method, path string, status int, took time.Duration)
 	routes       *http.ServeMux
 	closing      context.Context // done as soon as Close begins: endless answers end
 	close        context.CancelFunc
@@ -67,7 +71,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	s := &Server{
 		version: o.Version, minVersion: o.MinVersion, experimental: strconv.FormatBool(o.Experimental),
-		serving: map[*http.Server]bool{},
+		observe: o.Observe, serving: map[*http.Server]bool{},
 	}
 	if s.minVersion == "" {
 		s.minVersion = versions.Min
@@ -227,6 +231,12 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer s.requests.Done()
 		r = r.WithContext(ctx)
 		w := httputil.NewWriter(rw, s.closing, cancel)
+		begun := time.Now()
+		defer func() {
+			if s.observe != nil && !w.Endless() && !w.TakenOver() {
+				s.observe(e.Method, e.Path, w.Status(), time.Since(begun))
+			}
+		}()
 		defer w.Finish()
 		defer recovered(w, r, p)
 		log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)

@@ -20,7 +20,8 @@ func examine(ctx context.Context, args []string) error {
 	config.RegisterFlags(fs)
 	asJSON := fs.Bool("json", false, "Print the findings as JSON.")
 	fs.Usage = func() {
-		fmt.Fprintf(os.Stderr, "Usage: berthd doctor [flags]\n\n%s\n\n%s", `Checks this machine and the configuration, and says what to do about what it finds. It changes nothing.
+		fmt.Fprintf(os.Stderr, "Usage: berthd doctor [flags]\n\n%s\n\n%s",
+			`Checks this machine and the configuration, and says what to do about what it finds. It changes nothing.
 Exit code: 0 the daemon can run containers, 1 it cannot. The flags are those of the daemon, and --json.`, fs.FlagUsages())
 	}
 	if err := fs.Parse(args); err != nil {

@@ -368,8 +368,8 @@ func TestBadFlags(t *testing.T) {
 	RegisterFlags(fs)
 	assert.NilError(t, FlagError(fs, fs.Parse([]string{"--debug"})))
 	// A flag of a feature that is missing is told like a key.
-	_, _, err := load(t, ``, "--metrics-addr", "127.0.0.1:1")
-	assert.ErrorContains(t, err, "metrics-addr is about metrics")
+	_, _, err := load(t, ``, "--userns-remap", "default")
+	assert.ErrorContains(t, err, "userns-remap is about user namespaces")
 }
 
 func TestFileFlag(t *testing.T) {
@@ -388,7 +388,7 @@ func TestUsage(t *testing.T) {
 		"--debug   "} {
 		assert.Assert(t, strings.Contains(usage, want), "%s\n%s", want, usage)
 	}
-	for _, not := range []string{"--metrics-addr", "(default [])", "(default 0)"} {
+	for _, not := range []string{"--userns-remap", "(default [])", "(default 0)"} {
 		assert.Assert(t, !strings.Contains(usage, not), "%s\n%s", not, usage)
 	}
 }
@@ -422,12 +422,12 @@ func TestOrdinaryFiles(t *testing.T) {
 			"storage-driver": "overlay2", "storage-opts": ["overlay2.override_kernel_check=true"]}`,
 		`{"seccomp-profile": "", "cgroup-parent": "", "default-address-pools": [], "ip": "0.0.0.0", "fixed-cidr": "",
 			"raw-logs": false, "shutdown-timeout": 15, "init": false, "swarm-default-advertise-addr": ""}`,
+		`{"metrics-addr": "127.0.0.1:9323"}`,
 		`{"allow-direct-routing": true, "bridge-accept-fwmark": "0x10/0xf0", "userland-proxy-path": "/usr/bin/docker-proxy"}`,
 	} {
 		mustLoad(t, content)
 	}
 	for content, want := range map[string]string{
-		`{"metrics-addr": "127.0.0.1:9323"}`:                    "metrics",
 		`{"userns-remap": "default"}`:                           "user namespaces",
 		`{"builder": {"entitlements": {"network-host": true}}}`: "image builds",
 		`{"storage-opts": ["overlay2.size=1G"]}`:                "options of storage drivers",

@@ -56,7 +56,8 @@ var table = []Key{
 	{Name: "log-format", Flag: "log-format", Reloadable: true, zeroUnset: true, check: checkLogFormat,
 		Doc: "Form of the daemon's log: text or json."},
 	{Name: "raw-logs", Flag: "raw-logs", Reloadable: true, Doc: "Log with full timestamps and without colours."},
-	{Name: "metrics-addr", Flag: "metrics-addr", Missing: "metrics", Doc: "Address that metrics are served on."},
+	{Name: "metrics-addr", Flag: "metrics-addr", check: checkMetricsAddr,
+		Doc: "ADDRESS:PORT that metrics are served on, at /metrics, for Prometheus. Whoever reaches it may read them."},
 
 	// What it is.
 	{Name: "labels", Flag: "label", Reloadable: true, check: checkLabels, Doc: "Labels of the engine: key=value."},

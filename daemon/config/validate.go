@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -73,6 +74,17 @@ func checkEmbeddedContainerd(c *Config) error {
 	if c.CRIContainerd && c.Features["embedded-containerd"] {
 		return errors.New(`conflicting options: cannot use the "embedded-containerd" feature and CRI support ` +
 			`(--cri-containerd) at the same time`)
+	}
+	return nil
+}
+
+func checkMetricsAddr(c *Config) error {
+	if c.MetricsAddr == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(c.MetricsAddr)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+		return fmt.Errorf("invalid metrics-addr %q: write ADDRESS:PORT, such as 127.0.0.1:9323", c.MetricsAddr)
 	}
 	return nil
 }

@@ -70,6 +70,13 @@ func (r *Ring) Append(m Message) {
 	}
 }
 
+// Total is how many events there were.
+func (r *Ring) Total() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
 // atLocked returns the place of the event with that number. mu is held.
 func (r *Ring) atLocked(n uint64) *Message { return &r.held[n%uint64(r.size)] }
 

@@ -156,6 +156,12 @@ func (s *Service) AcquireFor(ctx context.Context, r CreateRequest) (*Shim, error
 	}, &ReapRequest{ContainerID: r.ContainerID, Bundle: r.Bundle, Runtime: r.Runtime})
 }
 
+// Count is how many shims there are, alive or dead, those included that wait for a container.
+func (s *Service) Count() int {
+	entries, _ := os.ReadDir(s.opts.Root) // no folder, no shims
+	return len(entries)
+}
+
 // Shims returns the ids of the shims that an earlier daemon has left, alive or dead. Those that no record names are to
 // be ended by Reap.
 func (s *Service) Shims() ([]string, error) {

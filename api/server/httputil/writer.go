@@ -17,6 +17,7 @@ type Writer struct {
 	cancel  context.CancelFunc // cancels the request
 	unhook  func() bool
 	started bool
+	status  int
 	conn    *Conn
 }
 
@@ -27,6 +28,14 @@ func NewWriter(w http.ResponseWriter, closing context.Context, cancel context.Ca
 
 // Started reports whether the status can no longer be chosen.
 func (w *Writer) Started() bool { return w.started }
+
+// Status is the status of the answer, as far as it has begun.
+func (w *Writer) Status() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
 
 // TakenOver reports whether the connection belongs to the handler.
 func (w *Writer) TakenOver() bool { return w.conn != nil }
@@ -39,7 +48,7 @@ func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader sends the status.
 func (w *Writer) WriteHeader(code int) {
-	w.started = true
+	w.started, w.status = true, code
 	w.ResponseWriter.WriteHeader(code)
 }
 
