@@ -17,6 +17,7 @@ import (
 	"github.com/berthd/berth/image"
 	"github.com/berthd/berth/internal/ids"
 	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/oci"
 )
 
 // ContainerCreate makes a container out of an image, or finds the one that the same request made before. The request belongs
@@ -54,7 +55,7 @@ func (d *Daemon) prepareCreate(req *containertypes.CreateRequest) (warnings []st
 		return nil, containertypes.Defaulted{}, errdefs.InvalidParameterf("config cannot be empty in order to create a container")
 	}
 	if req.HostConfig == nil {
-		req.HostConfig = &containertypes.HostConfig{}
+		req.HostConfig, req.NoHostConfig = &containertypes.HostConfig{}, true
 	}
 	warnings, err := d.verify(store, *req)
 	if err != nil {
@@ -64,6 +65,7 @@ func (d *Daemon) prepareCreate(req *containertypes.CreateRequest) (warnings []st
 		return nil, containertypes.Defaulted{}, err
 	}
 	defaulted := leftOpen(req.HostConfig)
+	defaulted.Runtime = req.NoHostConfig
 	fillHostConfig(store, d.host, req.HostConfig)
 	return warnings, defaulted, nil
 }
@@ -140,12 +142,17 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 			cfg.Hostname = name
 		}
 	}
+	security, err := oci.ParseSecurityOptions(hc.SecurityOpt)
+	if err != nil {
+		return container.Intent{}, err
+	}
 	return container.Intent{
-		ID: id, Created: time.Now().UTC(), Path: words[0], Args: append([]string{}, words[1:]...),
+		AppArmorProfile: security.AppArmor, // until the first start, which knows the kernel
+		ID:              id, Created: time.Now().UTC(), Path: words[0], Args: append([]string{}, words[1:]...),
 		Config: cfg, HostConfig: hc,
 		ImageID: img.ID, ImageManifest: img.Manifest, OS: img.OS, Driver: d.layers.Driver(), Parent: img.ChainID,
 		Desired: container.Stopped,
-		Network: network.Settings{Networks: endpoints(hc, req.NetworkingConfig)},
+		Network: network.Settings{Networks: endpoints(cfg, hc, req.NetworkingConfig)},
 	}, nil
 }
 
@@ -182,6 +189,9 @@ func mergeImage(cfg *containertypes.Config, img *image.Image) error {
 		maps.Copy(ports, cfg.ExposedPorts)
 		cfg.ExposedPorts = ports
 	}
+	if len(cfg.ExposedPorts) == 0 {
+		cfg.ExposedPorts = nil
+	}
 	cfg.Env = mergeEnv(cfg.Env, ic.Env)
 	cfg.Labels = mergeMaps(cfg.Labels, ic.Labels)
 	if cfg.Labels == nil {
@@ -203,15 +213,13 @@ func mergeImage(cfg *containertypes.Config, img *image.Image) error {
 	if cfg.WorkingDir == "" {
 		cfg.WorkingDir = ic.WorkingDir
 	}
-	cfg.Volumes = mergeMaps(cfg.Volumes, ic.Volumes)
+	if cfg.Volumes = mergeMaps(cfg.Volumes, ic.Volumes); len(cfg.Volumes) == 0 {
+		cfg.Volumes = nil
+	}
 	if cfg.StopSignal == "" {
 		cfg.StopSignal = ic.StopSignal
 	}
-	if len(cfg.Shell) == 0 {
-		cfg.Shell = ic.Shell
-	}
 	cfg.Healthcheck = mergeHealth(cfg.Healthcheck, ic.Healthcheck)
-	cfg.OnBuild = nil
 	return nil
 }
 
@@ -228,12 +236,15 @@ func mergeMaps[V any](mine, base map[string]V) map[string]V {
 func leftOpen(hc *containertypes.HostConfig) containertypes.Defaulted {
 	return containertypes.Defaulted{
 		NetworkMode: hc.NetworkMode == "" || hc.NetworkMode == "default", RestartPolicy: hc.RestartPolicy.Name == "",
-		Runtime: hc.Runtime == "", PortBindings: hc.PortBindings == nil,
+		PortBindings: hc.PortBindings == nil,
 	}
 }
 
 // mergeEnv puts before mine those variables of the image that mine does not set. "NAME" alone unsets a variable later.
 func mergeEnv(mine, base []string) []string {
+	if len(mine) == 0 {
+		return slices.Clone(base)
+	}
 	set := map[string]bool{}
 	for _, e := range mine {
 		name, _, _ := strings.Cut(e, "=")

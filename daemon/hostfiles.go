@@ -24,6 +24,9 @@ func (d *Daemon) writeHostFiles(in *container.Intent) error {
 	for path, content := range map[string][]byte{
 		in.HostnamePath: []byte(in.Config.Hostname + "\n"), in.HostsPath: hosts, in.ResolvConfPath: resolv,
 	} {
+		if path == "" { // without a network
+			continue
+		}
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		Debug: store.Debug || store.LogLevel == "debug", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: store.LogDriver,
 		CgroupDriver: store.CgroupDriver(), CgroupVersion: "1", KernelVersion: kernel, OSType: "linux",
-		Architecture: machine(), IndexServerAddress: "", NCPU: hostCPUs, MemTotal: totalMemory(),
+		Architecture: machine(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: hostCPUs, MemTotal: totalMemory(),
 		RegistryConfig: registryConfig(&store.Config),
 		HTTPProxy:      proxies.HTTP, HTTPSProxy: proxies.HTTPS, NoProxy: proxies.No,
 		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
@@ -96,7 +96,6 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		ContainerdCommit: system.Commit{ID: "N/A"}, RuncCommit: system.Commit{ID: "N/A"}, InitCommit: system.Commit{ID: "N/A"},
 		SecurityOptions: d.securityOptions(store), CDISpecDirs: &[]string{},
 		Containerd: &system.Containerd{Address: store.Containerd, Namespaces: system.Namespaces{Containers: "berth"}},
-		Warnings:   []string{},
 	}
 	if can.CgroupV2 {
 		i.CgroupVersion = "2"

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -66,13 +67,17 @@ func (d *Daemon) inspect(ctx context.Context, rec *container.Record, cfg *config
 		Base:                    d.inspectBase(ctx, rec, cfg),
 		Mounts:                  mountPoints(rec),
 		Config:                  cloneConfig(rec.Config),
-		NetworkSettings:         networkSettings(rec.Network),
+		NetworkSettings:         networkSettings(shownNetwork(rec)),
 		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
 	}
 }
 
 func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.Base {
 	hc := cloneHostConfig(rec.HostConfig)
+	hc.Links = nil
+	for _, l := range d.links(rec.HostConfig) {
+		hc.Links = append(hc.Links, l.target.Name+":"+l.path(rec))
+	}
 	hc.Ulimits = withDefaultUlimits(hc.Ulimits, cfg.DefaultUlimits)
 	return &containertypes.Base{
 		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: rec.Path, Args: slices.Clone(rec.Args),
@@ -147,7 +152,7 @@ func mountPoints(rec *container.Record) []containertypes.MountPoint {
 func networkSettings(s network.Settings) *containertypes.NetworkSettings {
 	ns := &containertypes.NetworkSettings{
 		LegacySandbox: &containertypes.LegacySandbox{}, LegacyEndpoint: &containertypes.LegacyEndpoint{},
-		SandboxID: s.SandboxID, SandboxKey: s.SandboxKey, Ports: clonePorts(s.Ports), Networks: wireEndpoints(s),
+		SandboxID: cmp.Or(s.SandboxID, s.LastSandboxID), SandboxKey: cmp.Or(s.SandboxKey, s.LastSandboxKey), Ports: clonePorts(s.Ports), Networks: wireEndpoints(s),
 	}
 	if ns.Ports == nil {
 		ns.Ports = nat.PortMap{}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error {
 	c, err := d.containers.Get(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot kill container: %s: %w", name, err)
 	}
 	sig, err := parseKillSignal(name, sigName)
 	if err != nil {
@@ -52,6 +53,7 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 		}
 		if sig == unix.SIGKILL {
 			_, err = awaitFor(ctx, c, killWait, func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running })
+			awaitSettled(ctx, c)
 		}
 		return err
 	})

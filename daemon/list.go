@@ -41,12 +41,14 @@ func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions
 		}
 		var entry []byte
 		if o.Size {
-			s := summary(rec, l.image(rec), l.status(rec))
+			s := summary(rec, l.image(rec), l.status(rec), l.aliases[rec.ID])
 			if err = d.addSize(ctx, s); err == nil {
 				entry, err = encodeSummary(s, o.Version)
 			}
 		} else {
-			entry, err = listing{version: o.Version, image: l.image(rec), status: l.status(rec)}.encode(rec)
+			entry, err = listing{
+				version: o.Version, image: l.image(rec), status: l.status(rec), aliases: l.aliases[rec.ID],
+			}.encode(rec)
 		}
 		if err != nil {
 			return nil, 0, err
@@ -59,17 +61,19 @@ func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions
 // listing is what a container's JSON in a list is made of, beside its record, and that JSON.
 type listing struct {
 	version, image, status string
+	aliases                []string
 	json                   []byte
 }
 
 // encode returns the JSON: what the record's memo has of the same listing, as to send it takes a tenth of the time that it takes
 // to make it.
 func (l listing) encode(rec *container.Record) ([]byte, error) {
-	if last, ok := rec.Memo.Load().(listing); ok && last.version == l.version && last.image == l.image && last.status == l.status {
+	if last, ok := rec.Memo.Load().(listing); ok && last.version == l.version && last.image == l.image && last.status == l.status &&
+		slices.Equal(last.aliases, l.aliases) {
 		return last.json, nil
 	}
 	var err error
-	if l.json, err = encodeSummary(summary(rec, l.image, l.status), l.version); err == nil {
+	if l.json, err = encodeSummary(summary(rec, l.image, l.status, l.aliases), l.version); err == nil {
 		rec.Memo.Store(l)
 	}
 	return l.json, err
@@ -95,6 +99,7 @@ type selection struct {
 	recs          []*container.Record
 	revision      uint64
 	image, status func(*container.Record) string
+	aliases       map[string][]string // by id
 }
 
 func (d *Daemon) selected(ctx context.Context, o containertypes.ListOptions) (selection, error) {
@@ -105,7 +110,8 @@ func (d *Daemon) selected(ctx context.Context, o containertypes.ListOptions) (se
 	recs, revision := d.containers.List()
 	now := time.Now()
 	l := selection{
-		revision: revision, image: d.imageNames(ctx, recs), status: func(rec *container.Record) string { return statusText(rec, now) },
+		revision: revision, image: d.imageNames(ctx, recs), aliases: d.aliases(recs),
+		status: func(rec *container.Record) string { return statusText(rec, now) },
 	}
 	for _, rec := range recs {
 		if match(rec) {
@@ -130,25 +136,40 @@ func statusText(rec *container.Record, now time.Time) string {
 }
 
 // summary is a function of what it takes and of nothing else: listing relies on that.
-func summary(rec *container.Record, image, status string) *containertypes.Summary {
+func summary(rec *container.Record, image, status string, aliases []string) *containertypes.Summary {
 	health := containertypes.SummaryHealth{Status: "none"}
 	if rec.Health != nil {
 		health = containertypes.SummaryHealth{Status: rec.Health.Status, FailingStreak: rec.Health.FailingStreak}
 	}
-	networks := wireEndpoints(rec.Network)
+	shown := shownNetwork(rec)
+	networks := wireEndpoints(shown)
 	for _, ep := range networks {
 		ep.Links, ep.Aliases, ep.DriverOpts, ep.DNSNames = nil, nil, nil, new([]string)
+		if ep.IPAMConfig != nil {
+			ep.IPAMConfig.LinkLocalIPs = nil
+		}
 	}
 	return &containertypes.Summary{
-		ID: rec.ID, Names: []string{rec.Name}, Image: image, ImageID: rec.ImageID,
+		ID: rec.ID, Names: append([]string{rec.Name}, aliases...), Image: image, ImageID: rec.ImageID,
 		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
-		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(rec.Network.Ports),
+		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(shown.Ports),
 		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: status,
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
 		},
 		Defaulted: rec.Defaulted, Health: &health, NetworkSettings: &containertypes.SummaryNetworks{Networks: networks}, Mounts: summaryMounts(rec),
 	}
+}
+
+// aliases are the names that containers have by the links of others, by id.
+func (d *Daemon) aliases(recs []*container.Record) map[string][]string {
+	all := map[string][]string{}
+	for _, rec := range recs {
+		for _, l := range d.links(rec.HostConfig) {
+			all[l.target.ID] = append(all[l.target.ID], l.path(rec))
+		}
+	}
+	return all
 }
 
 // summaryMounts are the mounts in a list: it does not say where volumes are that only Config.Volumes asked for.
@@ -213,6 +234,18 @@ func (d *Daemon) listMatcher(ctx context.Context, o containertypes.ListOptions) 
 	for _, h := range f["health"] {
 		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, h) {
 			return nil, errdefs.InvalidParameterf("invalid filter 'health=%s': unrecognised health state: %s", h, h)
+		}
+	}
+	if tasks, err := f.Bool("is-task", false); err != nil {
+		return nil, err
+	} else if tasks { // those of a swarm: there are none
+		return func(*container.Record) bool { return false }, nil
+	}
+	for _, key := range []string{"publish", "expose"} {
+		for _, s := range f[key] {
+			if _, _, err := portFilter(s); err != nil {
+				return nil, errdefs.InvalidParameterf("invalid filter '%s=%s': %w", key, s, err)
+			}
 		}
 	}
 	exited, err := exitCodes(f)
@@ -308,10 +341,6 @@ func matchRecord(f filters.Args, rec *container.Record) bool {
 		return false
 	case f.Has("health") && !slices.Contains(f["health"], healthWord(rec)):
 		return false
-	case f.Has("is-task") && slices.Contains(f["is-task"], "true"):
-		return false
-	case f.Has("isolation") && !f.Exact("isolation", rec.HostConfig.Isolation):
-		return false
 	case f.Has("publish") && !matchPorts(f["publish"], publicPorts(rec)):
 		return false
 	case f.Has("expose") && !matchPorts(f["expose"], slices.Collect(maps.Keys(rec.Config.ExposedPorts))):
@@ -387,17 +416,21 @@ func publicPorts(rec *container.Record) []nat.Port {
 	return all
 }
 
+// portFilter reads a value of publish or expose: the first and the last port of "80", "80/tcp" or "80-90/tcp".
+func portFilter(s string) (first, last int, _ error) {
+	ports, proto, _ := strings.Cut(s, "/")
+	if !slices.Contains([]string{"", "tcp", "udp", "sctp"}, proto) {
+		return 0, 0, fmt.Errorf("no such protocol: %s", proto)
+	}
+	return nat.ParsePortRangeToInt(ports)
+}
+
 func matchPorts(want []string, ports []nat.Port) bool {
 	for _, port := range ports {
 		for _, w := range want {
-			number, proto, _ := strings.Cut(w, "/")
-			first, last, ranged := strings.Cut(number, "-")
-			if !ranged {
-				last = first
-			}
-			lo, err1 := strconv.Atoi(first)
-			hi, err2 := strconv.Atoi(last)
-			if err1 == nil && err2 == nil && port.Int() >= lo && port.Int() <= hi && (proto == "" || proto == port.Proto()) {
+			lo, hi, err := portFilter(w)
+			_, proto, _ := strings.Cut(w, "/")
+			if err == nil && port.Int() >= lo && port.Int() <= hi && (proto == "" || proto == port.Proto()) {
 				return true
 			}
 		}

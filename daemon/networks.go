@@ -43,10 +43,10 @@ func verifyNetworks(req containertypes.CreateRequest) error {
 }
 
 // endpoints returns the networks that a container is to be connected to.
-func endpoints(hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
+func endpoints(cfg *containertypes.Config, hc *containertypes.HostConfig, nc *networktypes.NetworkingConfig) map[string]*network.EndpointSettings {
 	eps := map[string]*network.EndpointSettings{}
 	mode := string(hc.NetworkMode)
-	if hc.NetworkMode.IsContainer() {
+	if hc.NetworkMode.IsContainer() || cfg.NetworkDisabled {
 		return eps
 	}
 	eps[mode] = &network.EndpointSettings{}
@@ -94,9 +94,15 @@ type link struct {
 	alias  string
 }
 
-// links are those of a container whose targets exist.
+// path is how the target is called by the container that has the link.
+func (l link) path(of *container.Record) string { return of.Name + "/" + l.alias }
+
+// links are those of a container whose targets exist. On networks that users made there are none: they have their own.
 func (d *Daemon) links(hc *containertypes.HostConfig) []link {
 	var all []link
+	if hc.NetworkMode != libnetwork.DefaultBridge {
+		return nil
+	}
 	for _, l := range hc.Links {
 		name, alias, ok := strings.Cut(l, ":")
 		if !ok {
@@ -133,11 +139,26 @@ func (d *Daemon) connect(ctx context.Context, in *container.Intent, stack *undo.
 // disconnected is what the network part shows of a container without a run.
 func disconnected(s network.Settings) network.Settings {
 	s = s.Clone()
+	if s.SandboxKey != "" {
+		s.LastSandboxID, s.LastSandboxKey = s.SandboxID, s.SandboxKey
+	}
 	s.SandboxID, s.SandboxKey, s.Ports = "", "", nil
 	for name, ep := range s.Networks {
 		s.Networks[name] = ep.Disconnected()
 	}
 	return s
+}
+
+// shownNetwork is the network part as it is shown: that of a run which is beginning or ending is not shown any more, or
+// not yet, although it is recorded.
+func shownNetwork(rec *container.Record) network.Settings {
+	switch {
+	case rec.Config.NetworkDisabled: // its namespace has nothing to show
+		return network.Settings{}
+	case rec.State.Live():
+		return rec.Network
+	}
+	return disconnected(rec.Network)
 }
 
 // renamed is the network part of a container that gets another name: it is found by that from now on.

@@ -106,7 +106,7 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 				case <-ctx.Done():
 				}
 			}
-			if err := d.ContainerStart(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {
+			if err := d.ContainerStart(ctx, c.ID, nil); err != nil && !errdefs.IsNotModified(err) && ctx.Err() == nil {
 				log.G(ctx).WithError(err).Errorf("container %s cannot be started as its restart policy wants", c.ID)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 
+	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/daemon/logger"
@@ -26,8 +27,9 @@ import (
 	"github.com/berthd/berth/oci"
 )
 
-// ContainerStart starts a container. A running one is NotModified.
-func (d *Daemon) ContainerStart(ctx context.Context, name string) error {
+// ContainerStart starts a container. A running one is NotModified. hc, unless it is nil, replaces what the container was
+// created with, and is the daemon's from now on.
+func (d *Daemon) ContainerStart(ctx context.Context, name string, hc *containertypes.HostConfig) error {
 	c, err := d.containers.Get(name)
 	if err != nil {
 		return err
@@ -40,6 +42,12 @@ func (d *Daemon) ContainerStart(ctx context.Context, name string) error {
 		rec := c.Snapshot()
 		if err := canStart(rec); err != nil {
 			return err
+		}
+		if hc != nil {
+			if err := d.replaceHostConfig(ctx, c, hc); err != nil {
+				return err
+			}
+			rec = c.Snapshot()
 		}
 		err := d.start(ctx, c, d.config.Load(), startByHand)
 		if err != nil && rec.HostConfig.AutoRemove {
@@ -286,8 +294,10 @@ func (d *Daemon) prepareIntent(ctx context.Context, rec *container.Record, stack
 	if shared, err := d.shareNetwork(&in); shared || err != nil {
 		return in, err
 	}
-	in.HostnamePath, in.HostsPath = filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
-	in.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	in.HostnamePath = filepath.Join(dir, "hostname")
+	if !in.Config.NetworkDisabled {
+		in.HostsPath, in.ResolvConfPath = filepath.Join(dir, "hosts"), filepath.Join(dir, "resolv.conf")
+	}
 	return in, d.writeHostFiles(&in)
 }
 

@@ -76,6 +76,7 @@ func (d *Daemon) update(ctx context.Context, c *container.Container, rec *contai
 	if err == nil || !errdefs.IsInvalidParameter(err) && isOver(ctx, c, rec) { // the next run gets them
 		_, err = c.Update(func(in *container.Intent) error {
 			in.HostConfig = hc
+			in.Defaulted.RestartPolicy = in.Defaulted.RestartPolicy && req.RestartPolicy.Name == ""
 			return nil
 		}, container.Event{Action: "update"})
 	}

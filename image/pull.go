@@ -30,7 +30,7 @@ import (
 func (s *Service) Pull(ctx context.Context, o imagetypes.PullOptions, tell func(imagetypes.Message)) error {
 	name, err := reference.ParseNormalizedNamed(o.Ref)
 	if err != nil {
-		return errdefs.InvalidParameterf("invalid reference format: %w", err)
+		return errdefs.InvalidParameter(err)
 	}
 	if reference.FamiliarName(name) == "scratch" {
 		return errdefs.Forbiddenf("'scratch' is a reserved name")

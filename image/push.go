@@ -24,7 +24,7 @@ import (
 func (s *Service) Push(ctx context.Context, o imagetypes.PushOptions, tell func(imagetypes.Message)) error {
 	name, err := reference.ParseNormalizedNamed(o.Ref)
 	if err != nil {
-		return errdefs.InvalidParameterf("invalid reference format: %w", err)
+		return errdefs.InvalidParameter(err)
 	}
 	if _, ok := name.(reference.Digested); ok {
 		return errdefs.InvalidParameterf("cannot push a digest reference")

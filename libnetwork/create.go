@@ -226,6 +226,7 @@ func (s *Service) allocate(n *Network) error {
 	has := func(v6 bool) bool {
 		return slices.ContainsFunc(n.subnets, func(sub subnet) bool { return sub.prefix.Addr().Is6() == v6 })
 	}
+	askedFor := len(n.subnets)
 	for _, f := range []struct{ wanted, v6 bool }{{n.IPv4, false}, {n.IPv6, true}} {
 		if !f.wanted || has(f.v6) || n.ConfigOnly {
 			continue
@@ -239,7 +240,7 @@ func (s *Service) allocate(n *Network) error {
 		n.IPAM.Config = append(n.IPAM.Config, networktypes.IPAMConfig{Subnet: p.String()})
 	}
 	for i := range n.subnets {
-		sub := &n.subnets[i]
+		sub, asked := &n.subnets[i], i < askedFor
 		if err := s.claimSubnet(*sub); err != nil {
 			n.subnets = n.subnets[:i] // those behind are not in use
 			return err
@@ -252,6 +253,9 @@ func (s *Service) allocate(n *Network) error {
 			}
 			sub.gateway = a
 			n.IPAM.Config[i].Gateway = a.String()
+			if asked {
+				n.Chosen = append(n.Chosen, n.IPAM.Config[i].Subnet)
+			}
 		}
 		if n.Driver == driverBridge && !isolated {
 			sub.own = sub.gateway

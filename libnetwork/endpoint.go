@@ -458,6 +458,15 @@ func (ep *endpoint) show(set *network.EndpointSettings) {
 	if ep.gw6.IsValid() {
 		set.IPv6Gateway = ep.gw6.String()
 	}
+	for _, sub := range ep.network.subnets {
+		switch {
+		case !ep.network.Internal || !sub.gateway.IsValid():
+		case sub.prefix.Contains(ep.v4.Addr()):
+			set.NetworkGateway = sub.gateway.String()
+		case sub.prefix.Contains(ep.v6.Addr()):
+			set.NetworkIPv6Gateway = sub.gateway.String()
+		}
+	}
 	set.DNSNames = nil
 	if ep.names != nil {
 		set.DNSNames = &ep.names

@@ -71,7 +71,7 @@ func (s *Service) show(n *Network) networktypes.Inspect {
 		ConfigOnly: n.ConfigOnly, ConfigFrom: networktypes.ConfigReference{Network: n.ConfigFrom},
 	}
 	for _, c := range n.IPAM.Config {
-		c.AuxAddress = maps.Clone(c.AuxAddress)
+		c.AuxAddress, c.Chosen = maps.Clone(c.AuxAddress), slices.Contains(n.Chosen, c.Subnet)
 		r.IPAM.Config = append(r.IPAM.Config, c)
 	}
 	maps.Copy(r.Options, n.Options)

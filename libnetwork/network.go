@@ -96,6 +96,7 @@ type Network struct {
 	Picked     []netip.Prefix    `json:",omitempty"` // subnets that nobody asked for
 	Device     string            `json:",omitempty"` // the bridge, or what a macvlan stands on
 	MadeDevice bool              `json:",omitempty"` // the device goes with the network
+	Chosen     []string          `json:",omitempty"` // subnets that were asked for without their gateway
 
 	subnets []subnet
 	removed bool // no endpoint may be added any more; guarded by Service.mu

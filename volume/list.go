@@ -102,7 +102,7 @@ func (s *Service) Prune(ctx context.Context, f filters.Args) (*volumetypes.Prune
 		return nil, errdefs.Conflictf("a prune operation is already running")
 	}
 	defer s.pruning.Store(false)
-	resp := &volumetypes.PruneResponse{}
+	resp := &volumetypes.PruneResponse{VolumesDeleted: []string{}}
 	for _, rec := range s.all() {
 		if _, anonymous := rec.Labels[AnonymousLabel]; !all && !anonymous ||
 			!f.Labels("label", rec.Labels) || f.Has("label!") && f.Labels("label!", rec.Labels) {

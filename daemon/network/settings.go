@@ -14,8 +14,11 @@ import (
 type Settings struct {
 	SandboxID  string `json:",omitempty"`
 	SandboxKey string `json:",omitempty"` // path of the network namespace
-	Ports      nat.PortMap
-	Networks   map[string]*EndpointSettings
+	// LastSandboxID and LastSandboxKey are those of the last run, once it is over: old versions of the API show them.
+	LastSandboxID  string `json:",omitempty"`
+	LastSandboxKey string `json:",omitempty"`
+	Ports          nat.PortMap
+	Networks       map[string]*EndpointSettings
 }
 
 // EndpointSettings is one connection of a container to a network.
@@ -25,6 +28,9 @@ type EndpointSettings struct {
 	WantedMAC string `json:",omitempty"`
 	// Interface is the name of the interface in the container, while there is one.
 	Interface string `json:",omitempty"`
+	// NetworkGateway and NetworkIPv6Gateway are those of an internal network, which the container does not use.
+	NetworkGateway     string `json:",omitempty"`
+	NetworkIPv6Gateway string `json:",omitempty"`
 }
 
 // Asked returns the endpoint that a user asks for.
@@ -64,6 +70,7 @@ func (s Settings) Clone() Settings {
 // Wire returns what the API shows of the endpoint. Nothing is shared with ep.
 func (ep *EndpointSettings) Wire() *networktypes.EndpointSettings {
 	w := ep.EndpointSettings
+	w.UnusedGateway, w.UnusedIPv6Gateway = ep.NetworkGateway, ep.NetworkIPv6Gateway
 	if w.IPAMConfig != nil {
 		c := *w.IPAMConfig
 		c.LinkLocalIPs = slices.Clone(c.LinkLocalIPs)

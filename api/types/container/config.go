@@ -166,6 +166,7 @@ type HostConfig struct {
 
 	CapAdd          Words
 	CapDrop         Words
+	Capabilities    []string `json:",omitempty"` // read at 1.40 only, and refused there
 	CgroupnsMode    string
 	DNS             []string `json:"Dns"`
 	DNSOptions      []string `json:"DnsOptions"`

@@ -55,8 +55,10 @@ type Base struct {
 type Defaulted struct {
 	NetworkMode   bool // nothing or "default" was sent, "bridge" is stored
 	RestartPolicy bool // no name was sent, "no" is stored
-	Runtime       bool // none was sent, the default one is stored
+	Runtime       bool // no HostConfig was sent, the default runtime is stored
 	PortBindings  bool // nothing or null was sent, an empty map is stored
+	MaskedPaths   bool // nothing was sent with a start, the default ones are stored
+	ReadonlyPaths bool // the same
 }
 
 // State is what a container does now.

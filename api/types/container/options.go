@@ -23,6 +23,19 @@ type CreateRequest struct {
 	ReadOnlyNonRecursive bool `json:"-"`
 	// Once is set when the client may send the request again, and means one container.
 	Once *Once `json:"-"`
+	// NoHostConfig says that the client sent none, although there is one by now.
+	NoHostConfig bool `json:"-"`
+	OldLimits
+}
+
+// OldLimits are limits as clients below 1.18 send them, beside HostConfig. They count below 1.24 only.
+type OldLimits struct {
+	Memory       int64
+	MemorySwap   int64
+	CPUShares    int64 `json:"CpuShares"`
+	Cpuset       string
+	CpusetCpus   string
+	VolumeDriver string
 }
 
 // Once makes one of requests that are the same.

@@ -26,6 +26,10 @@ type EndpointSettings struct {
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 	DNSNames            *[]string `json:",omitempty"`
+	// UnusedGateway and UnusedIPv6Gateway are those of an internal network, which leads nowhere. They are not sent; the table
+	// of versions needs them.
+	UnusedGateway     string `json:"-"`
+	UnusedIPv6Gateway string `json:"-"`
 }
 
 // EndpointIPAMConfig holds the addresses that a user asked for.
@@ -53,6 +57,8 @@ type IPAMConfig struct {
 	IPRange    string            `json:",omitempty"`
 	Gateway    string            `json:",omitempty"`
 	AuxAddress map[string]string `json:"AuxiliaryAddresses,omitempty"`
+	// Chosen says that the engine chose the gateway. It is not sent; the table of versions needs it.
+	Chosen bool `json:"-"`
 }
 
 // ConfigReference names a network that another takes its configuration from.

@@ -6,7 +6,7 @@ import "slices"
 func changes() []Change {
 	return slices.Concat(
 		behaviours(), messageChanges(),
-		containerChanges(), createChanges(), updateChanges(), statsChanges(), waitChanges(),
+		containerChanges(), createChanges(), updateChanges(), statsChanges(), waitChanges(), execChanges(),
 		imageChanges(), networkChanges(), volumeChanges(), systemChanges(), usageChanges(),
 	)
 }

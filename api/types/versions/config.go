@@ -11,6 +11,9 @@ import (
 // configChanges are the differences of how Config and HostConfig of a container are shown.
 func configChanges() []Change {
 	return []Change{
+		{What: "Capabilities is never shown", Do: inspect(func(r *container.InspectResponse) {
+			r.HostConfig.Capabilities = nil
+		})},
 		{From: "1.52", What: "OnBuild is absent when empty", Do: inspect(func(r *container.InspectResponse) {
 			if r.Config.OnBuild != nil && len(*r.Config.OnBuild) == 0 {
 				r.Config.OnBuild = nil
@@ -64,6 +67,15 @@ func configChanges() []Change {
 			func(r *container.InspectResponse) {
 				if r.Defaulted.RestartPolicy {
 					r.HostConfig.RestartPolicy.Name = ""
+				}
+			})},
+		{Below: "1.24", What: "a start with a HostConfig leaves null the paths that it does not name", Do: inspect(
+			func(r *container.InspectResponse) {
+				if r.Defaulted.MaskedPaths {
+					r.HostConfig.MaskedPaths = nil
+				}
+				if r.Defaulted.ReadonlyPaths {
+					r.HostConfig.ReadonlyPaths = nil
 				}
 			})},
 		// A container has these files from its first start on.

@@ -78,7 +78,7 @@ func endpointChanges() []Change {
 			ep.DNSNames, ep.GwPriority = nil, nil
 		})},
 		{From: "1.24", What: "a container that does not run has no sandbox", Do: inspect(func(r *container.InspectResponse) {
-			if !r.State.Running {
+			if !r.State.Running || r.State.Restarting {
 				r.NetworkSettings.SandboxID, r.NetworkSettings.SandboxKey = "", ""
 			}
 		})},
@@ -100,7 +100,8 @@ func endpointChanges() []Change {
 			}
 		})},
 		{Below: "1.21", What: "ports are null without a sandbox", Do: inspect(func(r *container.InspectResponse) {
-			if len(r.NetworkSettings.Ports) == 0 && (!r.State.Running || r.State.Restarting) {
+			s := r.NetworkSettings
+			if len(s.Ports) == 0 && (!r.State.Running || r.State.Restarting || s.SandboxKey == "") {
 				r.NetworkSettings.Ports = nil
 			}
 		})},

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -29,7 +30,7 @@ func createOr(f func(r *createRequest) ([]string, error)) []effect {
 			return nil, nil // refused anyway
 		}
 		if r.HostConfig == nil {
-			r.HostConfig = &container.HostConfig{}
+			r.HostConfig, r.NoHostConfig = &container.HostConfig{}, true
 		}
 		if r.NetworkingConfig == nil {
 			r.NetworkingConfig = &network.NetworkingConfig{}
@@ -41,11 +42,20 @@ func createOr(f func(r *createRequest) ([]string, error)) []effect {
 // createChanges are the differences of what POST /containers/create takes.
 func createChanges() []Change {
 	return slices.Concat(createIgnored(), createMounts(), createNetworks(), []Change{
+		{Below: "1.24", What: "limits may stand beside HostConfig", Do: create(takeOldLimits)},
 		{Below: "1.19", What: "CPU shares are brought into the kernel's bounds", Do: create(func(r *createRequest) {
 			if r.HostConfig.CPUShares > 0 {
 				r.HostConfig.CPUShares = min(max(r.HostConfig.CPUShares, 2), 262144)
 			}
 		})},
+		{From: "1.40", Below: "1.41", What: "Capabilities is refused", Do: createOr(func(r *createRequest) ([]string, error) {
+			if len(r.HostConfig.Capabilities) > 0 {
+				return nil, errdefs.InvalidParameterf("the HostConfig.Capabilities field is not supported by this daemon; " +
+					"use CapAdd and CapDrop to set capabilities")
+			}
+			return nil, nil
+		})},
+		{What: "Capabilities is ignored", Do: create(func(r *createRequest) { r.HostConfig.Capabilities = nil })},
 		{Below: "1.40", What: "the IPC namespace is shareable by default", Do: create(func(r *createRequest) {
 			if r.HostConfig.IpcMode == "" {
 				r.HostConfig.IpcMode = "shareable"
@@ -66,6 +76,17 @@ func createChanges() []Change {
 				"Such bindings will be discarded in a future version.", strings.Join(empty, ", "))}, nil
 		})},
 	})
+}
+
+// takeOldLimits moves what is beside HostConfig into it, where that does not say something else.
+func takeOldLimits(r *createRequest) {
+	old, hc := r.OldLimits, r.HostConfig
+	r.NoHostConfig = r.NoHostConfig && old == (container.OldLimits{})
+	hc.Memory = cmp.Or(hc.Memory, old.Memory)
+	hc.MemorySwap = cmp.Or(hc.MemorySwap, old.MemorySwap)
+	hc.CPUShares = cmp.Or(hc.CPUShares, old.CPUShares)
+	hc.CpusetCpus = cmp.Or(hc.CpusetCpus, old.CpusetCpus, old.Cpuset)
+	hc.VolumeDriver = cmp.Or(hc.VolumeDriver, old.VolumeDriver)
 }
 
 // createIgnored are settings that versions before them do not know and so ignore.

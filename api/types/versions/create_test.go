@@ -228,3 +228,35 @@ func TestCreateSurvivesWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+func TestCapabilitiesAreRefusedAt140Alone(t *testing.T) {
+	for _, v := range versions.All() {
+		r := &container.CreateRequest{Config: &container.Config{}, HostConfig: &container.HostConfig{Capabilities: []string{"CAP_CHOWN"}}}
+		_, err := versions.Request(versions.For(v), r)
+		if v == "1.40" {
+			assert.Assert(t, errdefs.IsInvalidParameter(err))
+			assert.Error(t, err, "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop "+
+				"to set capabilities")
+			continue
+		}
+		assert.NilError(t, err, v)
+		assert.Assert(t, r.HostConfig.Capabilities == nil, v)
+	}
+}
+
+// Clients below 1.18 send limits beside HostConfig, or without one.
+func TestOldLimitsCountBelow124(t *testing.T) {
+	for _, v := range versions.All() {
+		r := &container.CreateRequest{
+			Config: &container.Config{}, OldLimits: container.OldLimits{Memory: 8, CPUShares: 9, Cpuset: "0-1", MemorySwap: 10},
+			HostConfig: &container.HostConfig{Resources: container.Resources{MemorySwap: 11}},
+		}
+		_, err := versions.Request(versions.For(v), r)
+		assert.NilError(t, err)
+		old := versions.LessThan(v, "1.24")
+		assert.Equal(t, r.HostConfig.Memory == 8, old, v)
+		assert.Equal(t, r.HostConfig.CPUShares == 9, old, v)
+		assert.Equal(t, r.HostConfig.CpusetCpus == "0-1", old, v)
+		assert.Equal(t, r.HostConfig.MemorySwap, int64(11), "what HostConfig says counts")
+	}
+}

@@ -35,6 +35,12 @@ func messageChanges() []Change {
 				m.Text = capital(strings.Replace(m.Text, ": container ", ": Container ", 1), "cannot kill container: ")
 			}
 		})}},
+		{Below: "1.24", What: "filters that there are not", Do: []effect{response(func(m *Message) {
+			if strings.HasPrefix(m.Text, "invalid filter '") {
+				m.Text, _, _ = strings.Cut(capital(m.Text, "invalid filter '"), "': ")
+				m.Text = strings.TrimSuffix(m.Text, "'") + "'"
+			}
+		})}},
 		{Below: "1.24", What: "kill with an invalid signal", Do: []effect{response(func(m *Message) {
 			if _, signal, ok := strings.Cut(m.Text, ": invalid signal: "); ok && m.Path == "/containers/{id}/kill" {
 				m.Text = "Invalid signal: " + signal

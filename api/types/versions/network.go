@@ -1,6 +1,11 @@
 package versions
 
-import "github.com/berthd/berth/api/types/network"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/berthd/berth/api/types/network"
+)
 
 // networks makes effects of a change of a network, in inspect and in the list.
 func networks(f func(*network.Inspect)) []effect {
@@ -40,6 +45,19 @@ func networkChanges() []Change {
 			}
 		})},
 		{Below: "1.24", What: "no EnableIPv4", Do: networks(func(n *network.Inspect) { n.EnableIPv4 = nil })},
+		{Below: "1.24", What: "a gateway that the engine chose for a given subnet is not told", Do: networks(
+			func(n *network.Inspect) {
+				n.IPAM.Config = slices.Clone(n.IPAM.Config)
+				for i := range n.IPAM.Config {
+					if n.IPAM.Config[i].Chosen {
+						n.IPAM.Config[i].Gateway = ""
+					}
+				}
+			})},
+		{Below: "1.24", What: "an internal network's gateway is told, although none is set", Do: endpoints(
+			func(ep *network.EndpointSettings) {
+				ep.Gateway, ep.IPv6Gateway = cmp.Or(ep.Gateway, ep.UnusedGateway), cmp.Or(ep.IPv6Gateway, ep.UnusedIPv6Gateway)
+			})},
 		{From: "1.24", What: "no address ranges is null", Do: networks(func(n *network.Inspect) {
 			if len(n.IPAM.Config) == 0 {
 				n.IPAM.Config = nil

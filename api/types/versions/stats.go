@@ -18,6 +18,9 @@ func statsChanges() []Change {
 			response(func(s *container.StatsResponse) { s.OSType = "" })}},
 		{Below: "1.21", What: "stats of all interfaces together, and no name", Do: []effect{
 			reshape(func(s *container.StatsResponse) any {
+				if s.Read.IsZero() { // of a container that does not run: as it is shown today
+					return s
+				}
 				old := statsV1p20{StatsResponse: *s}
 				for _, n := range s.Networks {
 					old.Network.RxBytes += n.RxBytes

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/berthd/berth/api/types/events"
@@ -67,6 +68,13 @@ func infoChanges() []Change {
 			editRegistry(i, func(r *system.RegistryConfig) {
 				r.AllowNondistributableArtifactsCIDRs = &[]string{}
 				r.AllowNondistributableArtifactsHostnames = &[]string{}
+			})
+		})},
+		{Below: "1.24", What: "IPv6's loopback is no insecure registry yet", Do: info(func(i *system.Info) {
+			editRegistry(i, func(r *system.RegistryConfig) {
+				r.InsecureRegistryCIDRs = slices.DeleteFunc(slices.Clone(r.InsecureRegistryCIDRs), func(cidr string) bool {
+					return cidr == "::1/128"
+				})
 			})
 		})},
 		{Below: "1.46", What: "nothing about containerd", Do: info(func(i *system.Info) { i.Containerd = nil })},

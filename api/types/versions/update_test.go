@@ -41,3 +41,26 @@ func TestOldStatsSumUpTheInterfaces(t *testing.T) {
 		RxBytes: 11, TxBytes: 22, RxPackets: 33, TxPackets: 44, RxErrors: 55, TxErrors: 66, RxDropped: 77, TxDropped: 88,
 	})
 }
+
+func TestStatsOfAStoppedContainerHaveOneShape(t *testing.T) {
+	s := &container.StatsResponse{ID: "abc", Name: "/x"}
+	for _, v := range []string{"1.12", "1.20", "1.21", "1.51"} {
+		b, err := json.Marshal(versions.Response(versions.For(v), s))
+		assert.NilError(t, err)
+		var got map[string]any
+		assert.NilError(t, json.Unmarshal(b, &got))
+		assert.Equal(t, got["id"], "abc", v)
+		assert.Assert(t, got["network"] == nil, v)
+	}
+}
+
+func TestAnExecThatCouldNotStartHasCode126BelowV124(t *testing.T) {
+	for _, tc := range []struct {
+		version         string
+		code, pid, want int
+	}{{"1.23", 127, 0, 126}, {"1.23", 127, 5, 127}, {"1.23", 3, 0, 3}, {"1.24", 127, 0, 127}} {
+		x := &container.ExecInspect{ExitCode: new(tc.code), Pid: tc.pid}
+		versions.Response(versions.For(tc.version), x)
+		assert.Equal(t, *x.ExitCode, tc.want, tc.version)
+	}
+}

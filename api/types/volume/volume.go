@@ -45,6 +45,6 @@ type PruneRequest struct {
 
 // PruneResponse is what POST /volumes/prune answers.
 type PruneResponse struct {
-	VolumesDeleted []string // nil: none
+	VolumesDeleted []string // never null
 	SpaceReclaimed uint64   // bytes
 }

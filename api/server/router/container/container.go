@@ -19,7 +19,8 @@ type Backend interface {
 	// container has changed behind o.After.
 	ContainerList(ctx context.Context, o containertypes.ListOptions) (body []byte, revision uint64, err error)
 	ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error)
-	ContainerStart(ctx context.Context, name string) error
+	// ContainerStart replaces the container's HostConfig first if one is given; nil leaves it.
+	ContainerStart(ctx context.Context, name string, hc *containertypes.HostConfig) error
 	ContainerStop(ctx context.Context, name string, o containertypes.StopOptions) error
 	ContainerRestart(ctx context.Context, name string, o containertypes.StopOptions) error
 	ContainerKill(ctx context.Context, name, signal string) error

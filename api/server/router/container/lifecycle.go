@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -59,15 +60,38 @@ func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 // inspectWait is how long an inspect waits for something newer when the client does not say.
 const inspectWait = 30 * time.Second
 
+// startBody is a HostConfig, or an object that has one.
+type startBody struct {
+	*containertypes.HostConfig
+	Inner *containertypes.HostConfig `json:"HostConfig"`
+}
+
+// hostConfig is nil if there is none.
+func (b startBody) hostConfig() *containertypes.HostConfig {
+	hc := cmp.Or(b.Inner, b.HostConfig)
+	if hc != nil {
+		hc.Capabilities = nil
+	}
+	return hc
+}
+
 func (rt *router) start(w http.ResponseWriter, r *http.Request) error {
 	// Some clients send "{}" or "null": so few bytes cannot mean anything.
-	if (r.ContentLength > 7 || r.ContentLength == -1) && !versions.FromContext(r.Context()).StartTakesBody {
-		return errdefs.InvalidParameterf("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+	var hc *containertypes.HostConfig
+	if r.ContentLength > 7 || r.ContentLength == -1 {
+		if !versions.FromContext(r.Context()).StartTakesBody {
+			return errdefs.InvalidParameterf("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+		}
+		var body startBody
+		if err := httputil.ReadJSON(r, &body); err != nil {
+			return err
+		}
+		hc = body.hostConfig()
 	}
 	if r.URL.Query().Get("checkpoint") != "" {
 		return errdefs.InvalidParameterf("checkpoint is only supported in experimental mode")
 	}
-	return noContent(w, rt.backend.ContainerStart(r.Context(), r.PathValue("name")))
+	return noContent(w, rt.backend.ContainerStart(r.Context(), r.PathValue("name"), hc))
 }
 
 // noContent answers 204 when err is nil.
@@ -156,6 +180,9 @@ func (rt *router) wait(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err != nil {
 		return err
+	}
+	if p.SilentRemoveWait && cond == containertypes.WaitRemoved && resp.Error != nil {
+		return nil
 	}
 	if p.EarlyWaitHeaders {
 		return httputil.EncodeJSON(w, versions.Response(p, &resp))

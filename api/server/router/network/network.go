@@ -81,6 +81,9 @@ func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if scope := r.URL.Query().Get("scope"); scope != "" && scope != n.Scope {
+		return errdefs.NotFoundf("network %s not found", r.PathValue("id"))
+	}
 	return httputil.WriteJSON(w, http.StatusOK, versions.Response(versions.FromContext(r.Context()), n))
 }
 
