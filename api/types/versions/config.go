@@ -10,7 +10,7 @@ import (
 
 // configChanges are the differences of how Config and HostConfig of a container are shown.
 func configChanges() []Change {
-	return []Change{
+	return append(defaultedChanges(), []Change{
 		{What: "Capabilities is never shown", Do: inspect(func(r *container.InspectResponse) {
 			r.HostConfig.Capabilities = nil
 		})},
@@ -51,6 +51,21 @@ func configChanges() []Change {
 		{From: "1.24", Below: "1.52", What: "the default masked paths have no order", Do: inspect(
 			maskedPaths(maskedPaths124))},
 		{Below: "1.24", What: "fewer masked paths by default", Do: inspect(maskedPaths(maskedPaths112))},
+		{Below: "1.24", What: "no settings that came with 1.42 and later", Do: inspect(func(r *container.InspectResponse) {
+			r.HostConfig.Annotations = nil
+			r.HostConfig.Mounts = oldMounts(r.HostConfig.Mounts)
+			if h := r.Config.Healthcheck; h != nil {
+				old := *h
+				old.StartInterval = 0
+				r.Config.Healthcheck = &old
+			}
+		})},
+	}...)
+}
+
+// defaultedChanges show as it was sent, or not, what is stored otherwise.
+func defaultedChanges() []Change {
+	return []Change{
 		{Below: "1.24", What: "the network mode is default if none was sent", Do: []effect{
 			response(func(r *container.InspectResponse) {
 				if r.Defaulted.NetworkMode {
@@ -82,15 +97,6 @@ func configChanges() []Change {
 		{Below: "1.24", What: "the default runtime is chosen at start", Do: inspect(func(r *container.InspectResponse) {
 			if r.Defaulted.Runtime && r.HostnamePath == "" {
 				r.HostConfig.Runtime = ""
-			}
-		})},
-		{Below: "1.24", What: "no settings that came with 1.42 and later", Do: inspect(func(r *container.InspectResponse) {
-			r.HostConfig.Annotations = nil
-			r.HostConfig.Mounts = oldMounts(r.HostConfig.Mounts)
-			if h := r.Config.Healthcheck; h != nil {
-				old := *h
-				old.StartInterval = 0
-				r.Config.Healthcheck = &old
 			}
 		})},
 	}

@@ -67,6 +67,7 @@ func each(t *testing.T, prefix, suffix string, f func(t *testing.T, byVersion ma
 		for probe, byVersion := range load(t, file) {
 			path, _, _ := strings.Cut(probe, "?")
 			if !strings.HasPrefix(path, prefix) || !strings.HasSuffix(path, suffix) ||
+				byVersion[versions.Max] == nil || // of old versions only
 				bytes.HasPrefix(byVersion[versions.Max], []byte(`{"message"`)) ||
 				bytes.Contains(byVersion[versions.Max], []byte(`"message":`)) {
 				continue

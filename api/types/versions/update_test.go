@@ -3,6 +3,7 @@ package versions_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -29,7 +30,7 @@ func TestUpdateIgnoresWhatCameLater(t *testing.T) {
 }
 
 func TestOldStatsSumUpTheInterfaces(t *testing.T) {
-	s := &container.StatsResponse{Networks: map[string]container.NetworkStats{
+	s := &container.StatsResponse{Read: time.Now(), Networks: map[string]container.NetworkStats{
 		"eth0": {RxBytes: 1, TxBytes: 2, RxPackets: 3, TxPackets: 4, RxErrors: 5, TxErrors: 6, RxDropped: 7, TxDropped: 8},
 		"eth1": {RxBytes: 10, TxBytes: 20, RxPackets: 30, TxPackets: 40, RxErrors: 50, TxErrors: 60, RxDropped: 70, TxDropped: 80},
 	}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -40,7 +41,7 @@ func TestContextWithoutARequestIsTheNewest(t *testing.T) {
 // TestKeysComeAndGo asks of each key at which versions it is there.
 func TestKeysComeAndGo(t *testing.T) {
 	stats := func() any {
-		return &container.StatsResponse{
+		return &container.StatsResponse{Read: time.Now(),
 			ID: "c", Name: "/c", OSType: "linux", Networks: map[string]container.NetworkStats{"eth0": {RxBytes: 1}},
 		}
 	}
