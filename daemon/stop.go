@@ -34,19 +34,7 @@ func (d *Daemon) ContainerStop(ctx context.Context, name string, o containertype
 	if err := d.run(ctx, func(ctx context.Context) error { return d.stop(ctx, c, o, false) }); err != nil {
 		return errdefs.Systemf("cannot stop container: %s: %w", name, err)
 	}
-	awaitSettled(ctx, c)
 	return nil
-}
-
-// settleWait is how long the answer to a stop waits for what the run had to be given back, which goes on without it.
-const settleWait = 2 * time.Second
-
-// awaitSettled waits until a run that has ended holds nothing any more: whoever stops a container may remove its network
-// next.
-func awaitSettled(ctx context.Context, c *container.Container) {
-	_, _ = awaitFor(ctx, c, settleWait, func(now *container.Record) bool {
-		return now.Task == nil || now.State.Running || now.Removed
-	})
 }
 
 // stop records that the container is wanted stopped, so that its restart policy declines, and ends its process. It does
