@@ -14,8 +14,8 @@ func MountsOf(rec *container.Record) []Mount {
 	var out []Mount
 	for dest, mp := range rec.MountPoints {
 		m := Mount{Destination: dest, Source: mp.Source, Subpath: mp.Subpath, ReadOnly: !mp.RW, Shallow: mp.NonRecursive}
-		if mp.Type == "tmpfs" {
-			m.Source = ""
+		if mp.Type == "tmpfs" || mp.Type == "image" { // there is nothing while the container does not run
+			m.Source, m.Subpath = "", ""
 		}
 		out = append(out, m)
 	}

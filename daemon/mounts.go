@@ -34,6 +34,11 @@ func (d *Daemon) takeVolumes(ctx context.Context, in *container.Intent, ms []*mo
 	in.MountPoints = map[string]*container.MountPoint{}
 	for _, m := range ms {
 		in.MountPoints[m.Destination] = &m.MountPoint
+		if m.Type == "image" {
+			if err := d.takeImage(ctx, in.ID, m); err != nil {
+				return err
+			}
+		}
 		if m.Type != "volume" {
 			continue
 		}
@@ -58,6 +63,22 @@ func (d *Daemon) takeVolumes(ctx context.Context, in *container.Intent, ms []*mo
 		}
 	}
 	return d.fillVolumes(ctx, in.ID, ms)
+}
+
+// takeImage makes what a container gets of an image. It goes with the container's layer, and the lease keeps it.
+func (d *Daemon) takeImage(ctx context.Context, id string, m *mounts.Mount) error {
+	leased, err := d.layers.Lease(ctx, id)
+	if err != nil {
+		return err
+	}
+	img, err := d.images.Resolve(leased, m.Source)
+	if errdefs.IsNotFound(err) {
+		return errdefs.InvalidParameter(err) // not NotFound: clients would pull the container's image
+	}
+	if err != nil {
+		return err
+	}
+	return d.layers.CreateView(leased, id, m.Destination, img.ChainID)
 }
 
 func (d *Daemon) fillVolumes(ctx context.Context, id string, ms []*mounts.Mount) error {
@@ -87,6 +108,13 @@ func (d *Daemon) mountVolumes(
 	stack.Push("release the volumes", func(ctx context.Context) error { return d.volumes.Release(ctx, rec.ID) })
 	sources := map[string]string{}
 	for dest, mp := range rec.MountPoints {
+		if mp.Type == "image" {
+			source, err := d.layers.MountView(ctx, rec.ID, dest, mp.Subpath)
+			if err != nil {
+				return nil, err
+			}
+			sources[dest] = source
+		}
 		if mp.Type != "volume" {
 			continue
 		}

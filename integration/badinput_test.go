@@ -110,8 +110,13 @@ var badCreates = []badRequest{
 	{"path out of a volume", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"volume","Source":"vol","Target":"/x",` +
 		`"VolumeOptions":{"Subpath":"../y"}}]}}`, 400,
 		`invalid mount config for type "volume": subpath must be a relative path within the volume`},
-	{"mount of an image", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Source":"busybox","Target":"/x"}]}}`,
-		501, `mounts of images are not built into Berth yet: use a volume, which takes what the image has at /x`},
+	{"mount of no image", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Target":"/x"}]}}`, 400,
+		`invalid mount config for type "image": field Source must not be empty`},
+	{"mount of an unknown image", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Source":"nope","Target":"/x"}]}}`,
+		400, `No such image: nope:latest`},
+	{"path out of an image", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Source":"busybox","Target":"/x",` +
+		`"ImageOptions":{"Subpath":"../y"}}]}}`, 400,
+		`invalid mount config for type "image": subpath must be a relative path within the image`},
 	{"unknown volume driver", "", `{"Image":"busybox","HostConfig":{"Binds":["vol:/x"],"VolumeDriver":"nope"}}`, 404,
 		`create vol: error looking up volume plugin nope: plugin "nope" not found`},
 	{"unknown option of a volume that is made on the way", "", `{"Image":"busybox","HostConfig":{"Binds":["/anon"],"Mounts":` +

@@ -130,7 +130,7 @@ func testGatewayModes(t *testing.T, d *harness.Daemon, world harness.Place, rest
 	assert.Check(t, !peer.Reaches("tcp", ip+":81"), "networks are kept apart")
 	d.Remove(id)
 
-	id, ip = up("gmalone", "gmalone")
+	_, ip = up("gmalone", "gmalone")
 	two := runIn(d, "gmalone2", "gmalone", nil)
 	asks(t, d.Place(two), "tcp", ip+":80", "gmalone: "+endpointOf(d, two, "gmalone").IPAddress)
 	assert.Check(t, !d.Sandbox.Machine().Reaches("tcp", ip+":80"), "not even the machine has an address there")

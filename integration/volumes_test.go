@@ -342,6 +342,56 @@ func TestVolumeSubpath(t *testing.T) {
 	cli.Run("rm", "-f", "deep")
 }
 
+// What an image has can be mounted, read-only, for as long as the container is there: also when the image has gone.
+func TestImageMounts(t *testing.T) {
+	d, _ := startWithData(t)
+	image := func(dest, subpath string) harness.M {
+		return harness.M{"Type": "image", "Source": "data", "Target": dest, "ImageOptions": harness.M{"Subpath": subpath}}
+	}
+	spec := harness.Spec("sleep", "100000")
+	spec["HostConfig"].(harness.M)["Mounts"] = []harness.M{image("/all", ""), image("/part", "data"), image("/one", "data/link")}
+	id := d.Create("imaged", spec)
+	d.OK("DELETE", "/images/data", nil, nil)
+	check := func() {
+		t.Helper()
+		out, code := d.Exec(id, "sh", "-c", "stat -c '%u:%g %a' /all/data /part /part/file; ls -d /one /all/bin/busybox; touch /part/new")
+		assert.Equal(t, code, 1)
+		assert.Equal(t, out, "3:4 750\n3:4 750\n5:6 640\n/all/bin/busybox\n/one\ntouch: /part/new: Read-only file system\n")
+	}
+	d.API.Start(id)
+	check()
+	d.Kill9()
+	d.Start()
+	check()
+	d.OK("POST", "/containers/imaged/restart?t=0", nil, nil)
+	check()
+	var c struct {
+		Mounts []struct {
+			Type, Source, Destination string
+			RW                        bool
+		}
+	}
+	d.OK("GET", "/containers/imaged/json", nil, &c)
+	assert.Equal(t, fmt.Sprint(c.Mounts), "[{image data /all false} {image data /one false} {image data /part false}]")
+	assert.Equal(t, d.HTTP("GET", "/containers/imaged/archive?path=/part/file", nil).Status, 200)
+
+	addDataImage(t, d)
+	for subpath, want := range map[string]string{
+		"nope": `cannot find "nope" in the image that is to be mounted at /x`, "data/file/x": `cannot find "data/file/x"`,
+	} {
+		spec := harness.Spec("true")
+		spec["HostConfig"].(harness.M)["Mounts"] = []harness.M{image("/x", subpath)}
+		resp := d.HTTP("POST", "/containers/"+d.Create("", spec)+"/start", nil)
+		assert.Check(t, resp.Status == 400 && strings.Contains(resp.Message(), want), says(resp))
+	}
+	d.Remove(id)
+	left, err := os.ReadDir(filepath.Join(d.File("d/rootfs"), "overlayfs"))
+	assert.NilError(t, err)
+	for _, e := range left {
+		assert.Check(t, !strings.HasPrefix(e.Name(), id), e.Name())
+	}
+}
+
 func TestVolumeInUse(t *testing.T) {
 	d, cli := startWithData(t)
 	since := time.Now().Unix()

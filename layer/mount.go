@@ -133,6 +133,9 @@ func (s *Service) mount(ctx context.Context, id string) (fresh bool, err error) 
 // that is success. What is open in it stays usable until it is closed.
 func (s *Service) Unmount(_ context.Context, id string) error {
 	return s.locked(id, func(u *use) error {
+		if err := s.unmountViews(id); err != nil {
+			return fmt.Errorf("unmount the images of container %s: %w", id, err)
+		}
 		if u.holds > 0 {
 			u.last = true
 			return nil
@@ -144,8 +147,11 @@ func (s *Service) Unmount(_ context.Context, id string) error {
 	})
 }
 
+// detach has a mount gone at once; what is open in it stays usable until it is closed.
+const detach = unix.MNT_DETACH | unix.UMOUNT_NOFOLLOW
+
 func unmount(target string) error {
-	if err := mount.UnmountAll(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+	if err := mount.UnmountAll(target, detach); err != nil {
 		return err
 	}
 	// Remove, not RemoveAll: if something is still mounted here, it is not ours to empty.
@@ -186,6 +192,9 @@ func (s *Service) Release(ctx context.Context, id string) error {
 }
 
 func (s *Service) remove(ctx context.Context, id string) error {
+	if err := s.removeViews(ctx, id); err != nil {
+		return fmt.Errorf("remove the images of container %s: %w", id, err)
+	}
 	if err := unmount(s.Path(id)); err != nil {
 		return fmt.Errorf("unmount the layer of container %s: %w", id, err)
 	}

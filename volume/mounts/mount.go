@@ -19,7 +19,7 @@ import (
 // parseMount reads one entry of HostConfig.Mounts. exists says that the source of a bind has to exist.
 func parseMount(m containertypes.Mount, exists bool) (*Mount, error) {
 	out, err := fromSpec(m, exists)
-	if err != nil && !errdefs.IsNotImplemented(err) {
+	if err != nil {
 		return nil, errdefs.InvalidParameterf("invalid mount config for type %q: %w", m.Type, err)
 	}
 	return out, err
@@ -44,8 +44,7 @@ func fromSpec(m containertypes.Mount, exists bool) (*Mount, error) {
 	case "tmpfs":
 		err = fillTmpfs(out, m)
 	case "image":
-		return nil, errdefs.NotImplementedf("mounts of images are not built into Berth yet: use a volume, "+
-			"which takes what the image has at %s", m.Target)
+		err = fillImage(out, m)
 	default:
 		err = errors.New("mount type unknown")
 	}
@@ -128,6 +127,24 @@ func fillVolume(out *Mount, m containertypes.Mount) error {
 	out.Subpath, out.Labels, out.Copy = o.Subpath, o.Labels, !o.NoCopy && o.Subpath == ""
 	if o.DriverConfig != nil {
 		out.Driver, out.Options = o.DriverConfig.Name, o.DriverConfig.Options
+	}
+	return nil
+}
+
+// fillImage is for what an image has: it is always read-only.
+func fillImage(out *Mount, m containertypes.Mount) error {
+	if m.Source == "" {
+		return errors.New("field Source must not be empty")
+	}
+	if err := only(m); err != nil {
+		return err
+	}
+	out.RW = false
+	if o := m.ImageOptions; o != nil && o.Subpath != "" {
+		if !filepath.IsLocal(o.Subpath) {
+			return errors.New("subpath must be a relative path within the image")
+		}
+		out.Subpath = o.Subpath
 	}
 	return nil
 }

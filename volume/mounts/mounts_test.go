@@ -172,6 +172,9 @@ func TestBadForms(t *testing.T) {
 			`"tmpfs": invalid tmpfs option "odd"`},
 		{m{Type: "tmpfs", Target: "/x", TmpfsOptions: &containertypes.TmpfsOptions{SizeBytes: -1}},
 			`"tmpfs": invalid tmpfs size -1: it must not be negative`},
+		{m{Type: "image", Target: "/x"}, `"image": field Source must not be empty`},
+		{m{Type: "image", Source: "busybox", Target: "/x", ImageOptions: &containertypes.ImageOptions{Subpath: "../y"}},
+			`"image": subpath must be a relative path within the image`},
 		{m{Type: "volume", Target: "/x", ImageOptions: &containertypes.ImageOptions{}},
 			`"volume": field ImageOptions must not be specified`},
 	} {
@@ -179,8 +182,6 @@ func TestBadForms(t *testing.T) {
 		assert.Check(t, errdefs.IsInvalidParameter(err), tc.want)
 		assert.Error(t, err, config+tc.want)
 	}
-	_, err := parse(containertypes.HostConfig{Mounts: []m{{Type: "image", Source: "busybox", Target: "/x"}}})
-	assert.Check(t, errdefs.IsNotImplemented(err))
 	for _, hc := range []containertypes.HostConfig{
 		{Binds: []string{"vol:/x", "/tmp:/x/"}},
 		{Binds: []string{"vol:/x"}, Tmpfs: map[string]string{"/x": ""}},
@@ -190,7 +191,7 @@ func TestBadForms(t *testing.T) {
 		assert.Check(t, errdefs.IsInvalidParameter(err))
 		assert.Error(t, err, "Duplicate mount point: /x")
 	}
-	_, err = parse(containertypes.HostConfig{Tmpfs: map[string]string{"x": ""}})
+	_, err := parse(containertypes.HostConfig{Tmpfs: map[string]string{"x": ""}})
 	assert.Error(t, err, "invalid mount path: 'x' mount path must be absolute")
 	_, err = parse(containertypes.HostConfig{Tmpfs: map[string]string{"/x": "ro,odd"}})
 	assert.Error(t, err, `invalid tmpfs option "odd"`)
