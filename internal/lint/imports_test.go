@@ -24,6 +24,7 @@ var rows = [][]string{
 	{"archive", "image", "layer", "libnetwork", "libcontainerd", "volume", "oci"},
 	{"daemon"},
 	{"", "doctor"}, // "": package berth
+	{"berthtest"},
 	{"cmd"},
 	{"demo", "integration"},
 }
