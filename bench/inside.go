@@ -58,7 +58,7 @@ func runInside() error {
 	for pattern, fn := range map[string]func(*http.Request) (any, error){
 		"POST /spawn": in.spawn, "POST /end": in.end, "POST /memory": in.memory, "POST /floor": in.floor,
 		"POST /life": in.life, "POST /exec": in.exec, "POST /output": in.output, "POST /forget": in.forget,
-		"POST /answer": in.setAnswer,
+		"POST /answer": in.setAnswer, "POST /peak": in.peak,
 	} {
 		in.handler.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			a, err := fn(r)
@@ -151,12 +151,31 @@ func (in *inside) memory(r *http.Request) (any, error) {
 }
 
 func pss(proc string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(proc, "smaps_rollup"))
+	return kibibytes(filepath.Join(proc, "smaps_rollup"), "Pss:")
+}
+
+// peak tells what a process had resident at most since it was asked last, in KiB.
+func (in *inside) peak(r *http.Request) (any, error) {
+	pid, err := body[int](r)
+	if err != nil {
+		return nil, err
+	}
+	proc := fmt.Sprintf("/proc/%d", pid)
+	kib, err := kibibytes(filepath.Join(proc, "status"), "VmHWM:")
+	if err != nil {
+		return nil, err
+	}
+	return kib, os.WriteFile(filepath.Join(proc, "clear_refs"), []byte("5"), 0o600)
+}
+
+// kibibytes finds a line "NAME N kB" of a file.
+func kibibytes(file, name string) (int, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
 			return strconv.Atoi(f[1])
 		}
 	}

@@ -29,7 +29,7 @@ type part struct {
 var parts = []part{
 	{"memory", (*bench).memory}, {"run", (*bench).lives}, {"network", (*bench).network},
 	{"parallel", (*bench).parallel}, {"exec", (*bench).exec}, {"output", (*bench).output}, {"soak", (*bench).flat},
-	{"busy", (*bench).busy}, {"answer", (*bench).answers},
+	{"busy", (*bench).busy}, {"transfer", (*bench).transfers}, {"answer", (*bench).answers},
 }
 
 // each makes a side of a comparison for each engine.

@@ -66,3 +66,10 @@ func (s *sandbox) memory(ctx context.Context, except ...string) (float64, error)
 	err := s.inside.call(ctx, "POST", "/memory", except, &kib)
 	return float64(kib) / 1024, err
 }
+
+// peak is what memory a process had at most since peak was asked last, in MiB.
+func (s *sandbox) peak(ctx context.Context, pid int) (float64, error) {
+	var kib int
+	err := s.inside.call(ctx, "POST", "/peak", pid, &kib)
+	return float64(kib) / 1024, err
+}

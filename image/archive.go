@@ -16,6 +16,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/decompress"
@@ -26,6 +27,8 @@ const (
 	maxFiles = 100_000
 	// maxPadding is how many bytes may follow the end of an archive, for tools that fill up blocks.
 	maxPadding = 1 << 20
+	// commitsAtOnce is how many blobs of an archive are put on the disk and unpacked while another one is read.
+	commitsAtOnce = 4
 )
 
 // bundle is one image of an archive.
@@ -41,6 +44,9 @@ type archive struct {
 	docker []dockerImage
 	blobs  map[string]blob   // by cleaned path
 	links  map[string]string // by cleaned path: another one
+
+	commits *errgroup.Group // puts blobs on the disk and unpacks them, while the next ones are read
+	stage   *stage
 }
 
 type blob struct {
@@ -57,13 +63,21 @@ type dockerImage struct {
 
 // readArchive stores the blobs of the archive in and reads what says how they belong together. Paths in the archive are
 // names and nothing else: nothing is written where they point.
-func (w *work) readArchive(ctx context.Context, in io.Reader) (*archive, error) {
+func (w *work) readArchive(ctx context.Context, in io.Reader) (_ *archive, err error) {
 	plain, err := decompress.Reader(in)
 	if err != nil {
 		return nil, errdefs.InvalidParameter(err)
 	}
 	defer func() { _ = plain.Close() }()
 	a := &archive{blobs: map[string]blob{}, links: map[string]string{}}
+	a.stage = &stage{work: w, layers: map[digest.Digest]stagedLayer{}}
+	a.commits, ctx = errgroup.WithContext(ctx)
+	a.commits.SetLimit(commitsAtOnce)
+	defer func() {
+		if cerr := a.commits.Wait(); cerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+			err = cerr
+		}
+	}()
 	tr := tar.NewReader(plain)
 	for files := 0; ; files++ {
 		hdr, err := tr.Next()
@@ -122,7 +136,8 @@ func (w *work) readFile(ctx context.Context, a *archive, hdr *tar.Header, r io.R
 	if err != nil && !errors.Is(err, io.EOF) {
 		return badArchive(err)
 	}
-	desc, err := w.store(ctx, ocispec.Descriptor{Digest: pathDigest(name), Size: hdr.Size}, func(to io.Writer) error {
+	desc := ocispec.Descriptor{Digest: pathDigest(name), Size: hdr.Size}
+	desc, commit, err := w.write(ctx, desc, func(to io.Writer) error {
 		if _, err := io.Copy(to, br); err != nil {
 			return badArchive(err)
 		}
@@ -131,8 +146,33 @@ func (w *work) readFile(ctx context.Context, a *archive, hdr *tar.Header, r io.R
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	a.blobs[name] = blob{desc, compression.DetectCompression(head)}
+	b := blob{desc, compression.DetectCompression(head)}
+	a.blobs[name] = b
+	a.commits.Go(func() error {
+		fresh, err := commit()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if fresh && len(head) > 0 && head[0] != '{' {
+			a.stage.add(ctx, b.asLayer())
+		}
+		return nil
+	})
 	return nil
+}
+
+// asLayer is the blob's descriptor as a layer of an image.
+func (b blob) asLayer() ocispec.Descriptor {
+	layer := b.Descriptor
+	switch b.compression {
+	case compression.Uncompressed:
+		layer.MediaType = images.MediaTypeDockerSchema2Layer
+	case compression.Zstd:
+		layer.MediaType = images.MediaTypeDockerSchema2LayerZstd
+	default:
+		layer.MediaType = images.MediaTypeDockerSchema2LayerGzip
+	}
+	return layer
 }
 
 func cleanPath(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
@@ -228,14 +268,7 @@ func (w *work) dockerBundles(ctx context.Context, a *archive) ([]bundle, error) 
 			if err != nil {
 				return nil, err
 			}
-			layer.MediaType = images.MediaTypeDockerSchema2LayerGzip
-			switch layer.compression {
-			case compression.Uncompressed:
-				layer.MediaType = images.MediaTypeDockerSchema2Layer
-			case compression.Zstd:
-				layer.MediaType = images.MediaTypeDockerSchema2LayerZstd
-			}
-			manifest.Layers = append(manifest.Layers, layer.Descriptor)
+			manifest.Layers = append(manifest.Layers, layer.asLayer())
 		}
 		if b.target, err = w.storeDocument(ctx, manifest.MediaType, manifest); err != nil {
 			return nil, err

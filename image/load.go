@@ -27,7 +27,7 @@ func (s *Service) Load(ctx context.Context, in io.Reader, tell func(line string)
 	}
 	docs := make([]*variant, len(all))
 	for i, b := range all {
-		if docs[i], err = w.complete(ctx, b.target); err != nil {
+		if docs[i], err = w.completeWith(ctx, b.target, a.stage.commit); err != nil {
 			return err
 		}
 	}

@@ -169,7 +169,9 @@ func (p *pull) fetch(ctx, leased context.Context, ref string, desc ocispec.Descr
 	})
 	one := images.LimitManifests(images.FilterPlatforms(children, match), match, 1)
 	limit := semaphore.NewWeighted(int64(max(1, p.registries.Downloads)))
-	err = images.Dispatch(leased, images.Handlers(images.HandlerFunc(f.handle), source, one), limit, desc)
+	err = p.unpackWhile(leased, limit, func(wrap func(images.Handler) images.Handler) error {
+		return images.Dispatch(leased, wrap(images.Handlers(images.HandlerFunc(f.handle), source, one)), limit, desc)
+	})
 	if cerrdefs.IsNotFound(err) && images.IsIndexType(desc.MediaType) && !f.manifests.Load() {
 		return nil, errdefs.NotFoundf("no matching manifest for %s in the manifest list entries", platforms.Format(want))
 	}

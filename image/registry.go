@@ -103,6 +103,7 @@ func (r *Registries) hosts(ctx context.Context, domain string, auth imagetypes.A
 }
 
 func (r *Registries) configure(ctx context.Context, domain string, auth imagetypes.Auth) docker.RegistryHosts {
+	insecure := r.insecure(ctx, domain)
 	o := config.HostOptions{
 		HostDir: config.HostDirFromRoot(CertsDir),
 		Credentials: func(host string) (user, secret string, _ error) {
@@ -124,11 +125,14 @@ func (r *Registries) configure(ctx context.Context, domain string, auth imagetyp
 			if r.Proxy != nil {
 				t.Proxy = func(req *http.Request) (*url.URL, error) { return r.Proxy(req.URL) }
 			}
+			if insecure {
+				c.Transport = docker.NewHTTPFallback(t)
+			}
 			return nil
 		},
 	}
-	if r.insecure(ctx, domain) {
-		o.DefaultScheme = "http" // after https was tried
+	if insecure {
+		o.DefaultScheme = "https" // or http, see above
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true}
 	}
 	return config.ConfigureHosts(ctx, o)

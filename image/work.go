@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/berthd/berth/errdefs"
 )
@@ -88,35 +89,51 @@ func (s *Service) dropStaleWork(ctx context.Context) error {
 // and fill is not called if the blob is here already.
 func (w *work) store(
 	ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error,
-) (_ ocispec.Descriptor, err error) {
+) (ocispec.Descriptor, error) {
+	desc, commit, err := w.write(ctx, desc, fill)
+	if err == nil {
+		_, err = commit()
+	}
+	return desc, err
+}
+
+// write is store without the last step, which the caller has to take, in any goroutine: commit puts the blob on the disk
+// and tells whether it was not here before.
+func (w *work) write(
+	ctx context.Context, desc ocispec.Descriptor, fill func(io.Writer) error,
+) (_ ocispec.Descriptor, commit func() (fresh bool, err error), err error) {
 	w.blobs++
 	ref := w.lease.ID + "-" + strconv.Itoa(w.blobs)
 	cw, err := content.OpenWriter(ctx, w.engine.Content(), content.WithRef(ref), content.WithDescriptor(desc))
 	if cerrdefs.IsAlreadyExists(err) {
-		return desc, nil
+		return desc, func() (bool, error) { return false, nil }, nil
 	}
 	if err != nil {
-		return desc, fmt.Errorf("store a blob: %w", err)
+		return desc, nil, fmt.Errorf("store a blob: %w", err)
 	}
-	defer func() {
+	giveUp := func() {
 		_ = cw.Close()
-		if err != nil {
-			_ = w.engine.Content().Abort(context.WithoutCancel(ctx), ref) // if this fails, the end of the lease does it
-		}
-	}()
+		_ = w.engine.Content().Abort(context.WithoutCancel(ctx), ref) // if this fails, the end of the lease does it
+	}
 	counted := &countingWriter{ctx: ctx, w: cw}
 	if err := fill(counted); err != nil {
-		return desc, err
+		giveUp()
+		return desc, nil, err
 	}
 	expected := desc.Digest
 	desc.Size, desc.Digest = counted.n, cw.Digest()
 	if expected != "" && expected != desc.Digest {
-		return desc, errdefs.InvalidParameterf("the bytes of %s have the digest %s", expected, desc.Digest)
+		giveUp()
+		return desc, nil, errdefs.InvalidParameterf("the bytes of %s have the digest %s", expected, desc.Digest)
 	}
-	if err := cw.Commit(ctx, desc.Size, desc.Digest); err != nil && !cerrdefs.IsAlreadyExists(err) {
-		return desc, fmt.Errorf("store %s: %w", desc.Digest, err)
-	}
-	return desc, nil
+	return desc, func() (bool, error) {
+		err := cw.Commit(ctx, desc.Size, desc.Digest)
+		if err != nil && !cerrdefs.IsAlreadyExists(err) {
+			giveUp()
+			return false, fmt.Errorf("store %s: %w", desc.Digest, err)
+		}
+		return err == nil, cw.Close()
+	}, nil
 }
 
 // storeDocument makes a blob of v as JSON.
@@ -151,6 +168,13 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 // complete checks that target and all that it refers to is here, ties it together for the garbage collector, and
 // unpacks the variant that this machine uses. An image of which something is missing or wrong is an InvalidParameter.
 func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*variant, error) {
+	return w.completeWith(ctx, target, func(context.Context, *variant) error { return nil })
+}
+
+// completeWith is complete with something to be done before the unpacking.
+func (w *work) completeWith(
+	ctx context.Context, target ocispec.Descriptor, before func(context.Context, *variant) error,
+) (*variant, error) {
 	store := w.engine.Content()
 	err := w.walk(ctx, target, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {
 		info, err := store.Info(ctx, desc.Digest)
@@ -177,6 +201,9 @@ func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*varian
 	if err != nil {
 		return nil, err
 	}
+	if err := before(ctx, v); err != nil {
+		return nil, err
+	}
 	if err := w.unpack(ctx, v); err != nil {
 		var system syscall.Errno // the disk's fault, say; everything else is the image's
 		if ctx.Err() != nil || errors.As(err, &system) {
@@ -189,29 +216,43 @@ func (w *work) complete(ctx context.Context, target ocispec.Descriptor) (*varian
 
 // unpack makes the snapshots of v's layers, as far as they are not here.
 func (s *Service) unpack(ctx context.Context, v *variant) error {
+	err := s.unpackWhile(ctx, nil, func(wrap func(images.Handler) images.Handler) error {
+		return images.Dispatch(ctx, wrap(images.HandlerFunc(s.children)), nil, v.desc)
+	})
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+	}
+	return nil
+}
+
+// unpackWhile unpacks the layers of an image that fn walks with a handler of its own, wrapped: each as soon as that has
+// brought it here. limit bounds how many layers are brought at once; nil: it does not matter.
+func (s *Service) unpackWhile(
+	ctx context.Context, limit *semaphore.Weighted, fn func(wrap func(images.Handler) images.Handler) error,
+) error {
 	p := unpack.Platform{
 		SnapshotterKey: s.engine.Driver(), Snapshotter: s.engine.Snapshotter(), Applier: s.engine.Applier(),
 	}
-	opts := make([]unpack.UnpackerOpt, 0, 2)
+	opts := []unpack.UnpackerOpt{unpack.WithFetchAllContent()}
 	if s.engine.Parallel() {
 		p.SnapshotterCapabilities = []string{snapshots.RebaseCap}
 		opts = append(opts, unpack.WithUnpackLimiter(s.unpacks))
+	}
+	if limit != nil {
+		opts = append(opts, unpack.WithLimiter(limit))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	u, err := unpack.NewUnpacker(ctx, s.engine.Content(), append(opts, unpack.WithUnpackPlatform(p))...)
 	if err != nil {
-		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
+		return err
 	}
-	err = images.Dispatch(ctx, u.Unpack(images.HandlerFunc(s.children)), nil, v.desc)
+	err = fn(u.Unpack)
 	if err != nil {
 		cancel()
 	}
 	if _, waitErr := u.Wait(); err == nil {
 		err = waitErr
 	}
-	if err != nil {
-		return fmt.Errorf("unpack %s: %w", v.desc.Digest, err)
-	}
-	return nil
+	return err
 }
