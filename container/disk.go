@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/files"
@@ -91,12 +94,17 @@ func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	var ids []string
 	for _, e := range entries {
-		id := e.Name()
-		if !containerID.MatchString(id) {
-			continue
+		if containerID.MatchString(e.Name()) {
+			ids = append(ids, e.Name())
 		}
-		s, err := d.read(id)
+	}
+	stored := make([]storedRecord, len(ids))
+	errs := make([]error, len(ids))
+	d.readAll(ids, stored, errs)
+	for i, id := range ids {
+		s, err := stored[i], errs[i]
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			if err := os.RemoveAll(d.dir(id)); err != nil {
@@ -111,6 +119,20 @@ func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 		recs = append(recs, &Record{Intent: s.Intent, Observed: s.Observed})
 	}
 	return recs, revision, nil
+}
+
+// readAll reads records on all CPUs: to decode them is more than half of what a start of the daemon does.
+func (d *disk) readAll(ids []string, stored []storedRecord, errs []error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(ids)); i = next.Add(1) - 1 {
+				stored[i], errs[i] = d.read(ids[i])
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func (d *disk) read(id string) (s storedRecord, _ error) {
