@@ -73,7 +73,8 @@ func shim(t testing.TB) string {
 		return path
 	}
 	path := filepath.Join(t.TempDir(), "berth-shim")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "no_grpc", "-o", path, "github.com/berthd/berth/cmd/berth-shim")
+	const source = "github.com/berthd/berth/cmd/berth-shim"
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "no_grpc", "-o", path, source)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build berth-shim: %v\n%s", err, out)
