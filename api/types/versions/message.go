@@ -51,6 +51,19 @@ func messageChanges() []Change {
 				m.Text = capital(m.Text, "container ")
 			}
 		})}},
+		{Below: "1.24", What: "removal of a container that runs", Do: []effect{response(func(m *Message) {
+			if m.Method != "DELETE" || m.Path != "/containers/{id}" {
+				return
+			}
+			switch {
+			case strings.HasSuffix(m.Text, "stop the container before removing or force remove"):
+				m.Text = "You cannot remove a running container " + m.Name + ". Stop the container before attempting removal " +
+					"or force remove"
+			case strings.HasSuffix(m.Text, "container is paused and must be unpaused first"):
+				m.Text = "You cannot remove a paused container " + m.Name + ". Unpause and then stop the container before " +
+					"attempting removal or force remove"
+			}
+		})}},
 		{Below: "1.24", What: "a second start of an exec", Do: []effect{response(func(m *Message) {
 			if m.Path == "/exec/{id}/start" && strings.HasPrefix(m.Text, "exec command ") {
 				m.Text = "Error: " + capital(m.Text, "exec command ")
