@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -195,14 +194,4 @@ func (e *engine) floor(ctx context.Context, network string, slots int, args ...s
 		Spec: e.box.path("e", "bundles", id, "config.json"), Args: args, Slots: slots,
 	}, nil)
 	return func() error { return e.remove(ctx, id) }, err
-}
-
-// list returns the answer of a list of all containers, and how many it has.
-func (e *engine) list(ctx context.Context) (body []byte, n int, err error) {
-	if body, err = e.read(ctx, "GET", listPath, nil); err != nil {
-		return nil, 0, err
-	}
-	var all []json.RawMessage
-	err = json.Unmarshal(body, &all)
-	return body, len(all), err
 }

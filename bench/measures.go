@@ -27,7 +27,7 @@ type part struct {
 
 // parts in the order in which they are measured: what needs an engine without containers comes first.
 var parts = []part{
-	{"memory", (*bench).memory}, {"run", (*bench).lives}, {"network", (*bench).network},
+	{"memory", (*bench).memory}, {"run", (*bench).lives}, {"cpu", (*bench).cpu}, {"network", (*bench).network},
 	{"parallel", (*bench).parallel}, {"exec", (*bench).exec}, {"output", (*bench).output}, {"soak", (*bench).flat},
 	{"busy", (*bench).busy}, {"transfer", (*bench).transfers}, {"answer", (*bench).answers},
 }
