@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -46,6 +49,59 @@ func (s *Service) Import(ctx context.Context, o imagetypes.ImportOptions, in io.
 		return "", err
 	}
 	return w.publishNew(ctx, "import", target, name, config.Labels)
+}
+
+// ImportURL is Import of what a web server has, through the proxy that registries are reached by. src without a scheme is
+// http. tell is called with what clients show of it.
+func (s *Service) ImportURL(
+	ctx context.Context, o imagetypes.ImportOptions, src string, tell func(imagetypes.Message),
+) (id string, err error) {
+	if !strings.Contains(src, "://") {
+		src = "http://" + src
+	}
+	u, err := url.Parse(src)
+	if err != nil {
+		return "", errdefs.InvalidParameter(err)
+	}
+	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", errdefs.InvalidParameterf("%q is no URL of a web server", src)
+	}
+	out := &progress{tell: tell}
+	out.say("", "Downloading from "+u.Redacted())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return "", errdefs.InvalidParameter(err)
+	}
+	transport := &http.Transport{ResponseHeaderTimeout: responseWait, DisableKeepAlives: true, DisableCompression: true}
+	if proxy := s.registries().Proxy; proxy != nil {
+		transport.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return "", errdefs.System(fmt.Errorf("download what is to be imported: %w", err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", errdefs.Systemf("failed to GET %s with status %s", u.Redacted(), resp.Status)
+	}
+	if o.Message == "" {
+		o.Message = "Imported from " + u.Redacted()
+	}
+	return s.Import(ctx, o, &download{in: resp.Body, out: out, size: resp.ContentLength})
+}
+
+// download tells how far an import is.
+type download struct {
+	in       io.Reader
+	out      *progress
+	at, size int64
+}
+
+func (d *download) Read(b []byte) (int, error) {
+	n, err := d.in.Read(b)
+	d.at += int64(n)
+	d.out.step("", "Importing", d.at, d.size)
+	return n, err
 }
 
 // publishNew makes an image of target, named or not, and tells so.

@@ -2,6 +2,8 @@ package image_test
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -48,6 +50,42 @@ func TestImport(t *testing.T) {
 	assert.Assert(t, strings.HasPrefix(e.readFile("bb:1", "etc/passwd"), "root:"))
 	e.collect()
 	assert.Assert(t, e.readFile("bb:1", "bin/busybox") != "")
+}
+
+func TestImportFromAURL(t *testing.T) {
+	e := setup(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/small.tar" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(testimage.Layer(t, testimage.File{Name: "f", Body: "far"})) // or the import fails
+	}))
+	defer srv.Close()
+	var told []string
+	from := func(src string) (string, error) {
+		told = nil
+		return e.ImportURL(t.Context(), imagetypes.ImportOptions{Ref: "far:1"}, src, func(m imagetypes.Message) {
+			told = append(told, m.Status)
+		})
+	}
+	id, err := from(strings.TrimPrefix(srv.URL, "http://") + "/small.tar")
+	assert.NilError(t, err)
+	assert.Equal(t, e.id("far:1"), id)
+	assert.Equal(t, e.readFile("far:1", "f"), "far")
+	assert.Equal(t, told[0], "Downloading from "+srv.URL+"/small.tar")
+	assert.Equal(t, told[len(told)-1], "Importing")
+	r, err := e.Inspect(t.Context(), id, imagetypes.InspectOptions{})
+	assert.NilError(t, err)
+	assert.Equal(t, *r.Comment, "Imported from "+srv.URL+"/small.tar")
+
+	_, err = from(srv.URL + "/none")
+	assert.ErrorContains(t, err, "failed to GET "+srv.URL+"/none with status 404 Not Found")
+	for _, bad := range []string{"ftp://host/file", "http://", "http://[", "a b"} {
+		_, err = from(bad)
+		assert.Assert(t, errdefs.IsInvalidParameter(err), "%s: %v", bad, err)
+		assert.Equal(t, len(told), 0)
+	}
 }
 
 func TestImportOptions(t *testing.T) {

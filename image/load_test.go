@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -124,6 +126,23 @@ func TestLayersShadowEachOther(t *testing.T) {
 	defer func() { assert.NilError(t, e.layers.Release(ctx, "c")) }()
 	assert.DeepEqual(t, names(t, path+"/d"), []string{"high"})
 	assert.Assert(t, !strings.Contains(strings.Join(names(t, path), " "), "gone"))
+}
+
+// A lowest layer that deletes something deletes nothing, also for who looks at it alone.
+func TestTheLowestLayerDeletesNothing(t *testing.T) {
+	e := setup(t)
+	layer := testimage.Layer(t, testimage.File{Name: "f", Body: "x"}, testimage.File{Name: ".wh.gone"})
+	e.mustLoad(testimage.DockerArchive(t, testimage.Image{Tags: []string{"x"}, Layers: [][]byte{layer}}))
+	e.collect()
+	found := 0
+	assert.NilError(t, filepath.WalkDir(e.root, func(path string, d fs.DirEntry, err error) error {
+		assert.Assert(t, err != nil || d.Type()&fs.ModeCharDevice == 0, path)
+		if filepath.Base(path) == "f" {
+			found++
+		}
+		return err
+	}))
+	assert.Equal(t, found, 1)
 }
 
 func TestLoadSharedLayerLinks(t *testing.T) {

@@ -30,11 +30,11 @@ func (p *progress) say(id, status string) {
 	p.tell(m)
 }
 
-// step tells how far id is, unless that was told just now.
+// step tells how far id is, unless that was told just now. A total that is not known is not positive.
 func (p *progress) step(id, status string, current, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); current < total && now.Sub(p.told[id]) < tellEvery {
+	if now := time.Now(); current != total && now.Sub(p.told[id]) < tellEvery {
 		return
 	} else if p.told == nil {
 		p.told = map[string]time.Time{id: now}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -74,6 +75,9 @@ func (s *Service) toPush(ctx context.Context, name reference.Named) (list []name
 	return list, nil
 }
 
+// pushAttempts are how often an upload is tried. What has arrived is not sent again.
+const pushAttempts = 5
+
 // push is the upload of one image.
 type push struct {
 	*Service
@@ -100,14 +104,15 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 	if err != nil {
 		return err
 	}
-	inner, err := p.resolver.Pusher(ctx, p.name.String())
-	if err != nil {
-		return err
+	for attempt := 1; ; attempt++ {
+		err = p.send(ctx, target)
+		if err == nil || refused(err) || permanent(ctx, err) || attempt == pushAttempts {
+			break
+		}
+		if err := p.out.pause(ctx, tagOf(p.name), time.Duration(attempt*attempt)*time.Second); err != nil {
+			return err
+		}
 	}
-	pusher := remotes.PusherFunc(func(ctx context.Context, d ocispec.Descriptor) (content.Writer, error) {
-		return p.open(ctx, inner, d)
-	})
-	err = remotes.PushContent(ctx, pusher, target, p.engine.Content(), p.limit, platforms.All, nil)
 	if refused(err) {
 		return errdefs.Forbidden(fmt.Errorf("denied: requested access to the resource is denied: %w", err))
 	}
@@ -121,6 +126,18 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 		"Tag": tag, "Digest": target.Digest.String(), "Size": target.Size,
 	}})
 	return nil
+}
+
+// send uploads what the registry does not have yet.
+func (p *push) send(ctx context.Context, target ocispec.Descriptor) error {
+	inner, err := p.resolver.Pusher(ctx, p.name.String())
+	if err != nil {
+		return err
+	}
+	pusher := remotes.PusherFunc(func(ctx context.Context, d ocispec.Descriptor) (content.Writer, error) {
+		return p.open(ctx, inner, d)
+	})
+	return remotes.PushContent(ctx, pusher, target, p.engine.Content(), p.limit, platforms.All, nil)
 }
 
 // choose returns what is to be pushed of target: the manifest for a platform that was asked for, or all of it. Of an

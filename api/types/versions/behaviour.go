@@ -19,6 +19,7 @@ type Behaviour struct {
 	StatsNotBoth     bool // 1.41 to 1.51: stats refuses stream with one-shot
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
+	DeletePlatforms  bool // from 1.50: the removal of an image takes platforms
 	ImagePlatforms   int  // how many platforms history, save and load take: none below 1.48, one below 1.52, then any
 }
 
@@ -56,6 +57,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.ImagePlatforms = 1 })}},
 		{From: "1.52", What: "save and load take several platforms", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImagePlatforms = math.MaxInt })}},
+		{From: "1.50", What: "the removal of an image takes platforms", Do: []effect{
+			behaviour(func(b *Behaviour) { b.DeletePlatforms = true })}},
 		{From: "1.54", What: "logs can be JSON records", Do: []effect{
 			behaviour(func(b *Behaviour) { b.LogsAsJSON = true })}},
 	}

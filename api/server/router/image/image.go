@@ -28,6 +28,8 @@ type Backend interface {
 	// Load calls tell with a line for each image.
 	Load(ctx context.Context, in io.Reader, tell func(line string)) error
 	Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error)
+	// ImportURL calls tell for each message; until the first the error can become a status.
+	ImportURL(ctx context.Context, o imagetypes.ImportOptions, src string, tell func(imagetypes.Message)) (id string, err error)
 	Tag(ctx context.Context, src, dst string) error
 	Delete(ctx context.Context, ref string, force bool) ([]imagetypes.DeleteResponse, error)
 	Prune(ctx context.Context, f filters.Args) (imagetypes.PruneResponse, error)
@@ -139,9 +141,6 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 		return rt.pull(w, r)
 	case src == "":
 		return errdefs.InvalidParameter(errors.New("one of fromImage and fromSrc has to be given"))
-	case src != "-":
-		return errdefs.NotImplementedf("importing from a URL is not built into Berth yet: "+
-			"download %s and import the file", src)
 	}
 	o := imagetypes.ImportOptions{Message: q.Get("message"), Changes: q["changes"]}
 	var err error
@@ -151,11 +150,16 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	if o.Platform, err = platform(q.Get("platform")); err != nil {
 		return err
 	}
-	id, err := rt.backend.Import(r.Context(), o, r.Body)
-	if err != nil {
-		return err
-	}
 	s := newStream(w, r)
+	var id string
+	if src := q.Get("fromSrc"); src == "-" {
+		id, err = rt.backend.Import(r.Context(), o, r.Body)
+	} else {
+		id, err = rt.backend.ImportURL(r.Context(), o, src, s.tell)
+	}
+	if err != nil {
+		return s.end(err)
+	}
 	s.tell(imagetypes.Message{Status: id})
 	return s.end(nil)
 }
@@ -191,6 +195,9 @@ func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
 	if strings.TrimSpace(name) == "" {
 		return errdefs.InvalidParameterf("image name cannot be blank")
+	}
+	if versions.FromContext(r.Context()).DeletePlatforms && r.URL.Query().Has("platforms") {
+		return errdefs.NotImplementedf("removing an image for some platforms only is not built into Berth: remove all of it")
 	}
 	list, err := rt.backend.Delete(r.Context(), name, httputil.Bool(r, "force"))
 	if err != nil {
