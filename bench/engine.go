@@ -32,12 +32,14 @@ var engines = map[string]func(*sandbox) *engine{
 		}}
 	},
 	"dockerd": func(b *sandbox) *engine {
+		proxy := absolute("bin/tools/dockerd/usr/sbin/docker-proxy")
 		return &engine{
 			prepare: []string{
 				"bin/tools/dockerd/usr/bin/containerd", "--root", b.path("c"), "--state", b.path("cs"), "--address", b.path("c.sock"),
 			},
 			daemon: []string{
 				"bin/tools/dockerd/usr/sbin/dockerd", "--config-file", b.path("daemon.json"), "--data-root", b.path("d"),
+				"--userland-proxy-path", proxy,
 				"--exec-root", b.path("e"), "--pidfile", b.path("p"), "--host", "unix://" + b.path("s"),
 				"--containerd", b.path("c.sock"), "--storage-driver", "overlay2",
 			},
@@ -50,6 +52,15 @@ var engines = map[string]func(*sandbox) *engine{
 			"unix://" + b.path("s"),
 		}}
 	},
+}
+
+// absolute is path for a program that has another working directory.
+func absolute(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return abs
 }
 
 // startEngine starts an engine and gives it the image that all containers are of.
