@@ -66,14 +66,23 @@ func (d *Daemon) inspect(ctx context.Context, rec *container.Record, cfg *config
 	return &containertypes.InspectResponse{
 		Base:                    d.inspectBase(ctx, rec, cfg),
 		Mounts:                  mountPoints(rec),
-		Config:                  cloneConfig(rec.Config),
+		Config:                  inspectConfig(rec),
 		NetworkSettings:         networkSettings(shownNetwork(rec)),
-		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
+		ImageManifestDescriptor: containertypes.CloneDescriptor(rec.ImageManifest),
 	}
 }
 
+func inspectConfig(rec *container.Record) *containertypes.Config {
+	c := rec.Config.Clone()
+	if c.OnBuild == nil { // which versions show
+		c.OnBuild = new([]string)
+	}
+	return c
+}
+
 func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.Base {
-	hc := cloneHostConfig(rec.HostConfig)
+	hc := rec.HostConfig.Clone()
+	hc.KernelMemory, hc.KernelMemoryTCP = new(int64), new(int64) // which versions show
 	hc.Links = nil
 	for _, l := range d.links(rec.HostConfig) {
 		hc.Links = append(hc.Links, l.target.Name+":"+l.path(rec))
@@ -152,7 +161,7 @@ func mountPoints(rec *container.Record) []containertypes.MountPoint {
 func networkSettings(s network.Settings) *containertypes.NetworkSettings {
 	ns := &containertypes.NetworkSettings{
 		LegacySandbox: &containertypes.LegacySandbox{}, LegacyEndpoint: &containertypes.LegacyEndpoint{},
-		SandboxID: cmp.Or(s.SandboxID, s.LastSandboxID), SandboxKey: cmp.Or(s.SandboxKey, s.LastSandboxKey), Ports: clonePorts(s.Ports), Networks: wireEndpoints(s),
+		SandboxID: cmp.Or(s.SandboxID, s.LastSandboxID), SandboxKey: cmp.Or(s.SandboxKey, s.LastSandboxKey), Ports: containertypes.ClonePorts(s.Ports), Networks: wireEndpoints(s),
 	}
 	if ns.Ports == nil {
 		ns.Ports = nat.PortMap{}

@@ -151,7 +151,7 @@ func summary(rec *container.Record, image, status string, aliases []string) *con
 	}
 	return &containertypes.Summary{
 		ID: rec.ID, Names: append([]string{rec.Name}, aliases...), Image: image, ImageID: rec.ImageID,
-		ImageManifestDescriptor: cloneDescriptor(rec.ImageManifest),
+		ImageManifestDescriptor: containertypes.CloneDescriptor(rec.ImageManifest),
 		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(shown.Ports),
 		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: status,
 		HostConfig: containertypes.SummaryHostConfig{

@@ -1,4 +1,4 @@
-package daemon
+package container
 
 import (
 	"maps"
@@ -7,11 +7,7 @@ import (
 	"github.com/docker/go-connections/nat"
 	units "github.com/docker/go-units"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	containertypes "github.com/berthd/berth/api/types/container"
 )
-
-// What leaves the daemon shares no memory with a record: these are the copies.
 
 func ptr[T any](p *T) *T {
 	if p == nil {
@@ -32,7 +28,8 @@ func pointees[T any](l []*T) []*T {
 	return out
 }
 
-func clonePorts(p nat.PortMap) nat.PortMap {
+// ClonePorts returns a copy that shares no memory with p.
+func ClonePorts(p nat.PortMap) nat.PortMap {
 	c := maps.Clone(p)
 	for k, v := range c {
 		c[k] = slices.Clone(v)
@@ -40,7 +37,8 @@ func clonePorts(p nat.PortMap) nat.PortMap {
 	return c
 }
 
-func cloneConfig(cfg *containertypes.Config) *containertypes.Config {
+// Clone returns a copy that shares no memory with cfg.
+func (cfg *Config) Clone() *Config {
 	c := *cfg
 	c.ExposedPorts = maps.Clone(c.ExposedPorts)
 	c.Env, c.Cmd, c.Entrypoint, c.Shell = slices.Clone(c.Env), slices.Clone(c.Cmd), slices.Clone(c.Entrypoint), slices.Clone(c.Shell)
@@ -49,15 +47,14 @@ func cloneConfig(cfg *containertypes.Config) *containertypes.Config {
 	if c.Healthcheck = ptr(c.Healthcheck); c.Healthcheck != nil {
 		c.Healthcheck.Test = slices.Clone(c.Healthcheck.Test)
 	}
-	var onBuild []string
-	if c.OnBuild != nil {
-		onBuild = slices.Clone(*c.OnBuild)
+	if c.OnBuild = ptr(c.OnBuild); c.OnBuild != nil {
+		*c.OnBuild = slices.Clone(*c.OnBuild)
 	}
-	c.OnBuild = &onBuild
 	return &c
 }
 
-func cloneHostConfig(hc *containertypes.HostConfig) *containertypes.HostConfig {
+// Clone returns a copy that shares no memory with hc.
+func (hc *HostConfig) Clone() *HostConfig {
 	c := *hc
 	for _, l := range []*[]string{
 		&c.Binds, &c.VolumesFrom, &c.DNS, &c.DNSOptions, &c.DNSSearch, &c.ExtraHosts, &c.GroupAdd, &c.Links,
@@ -68,10 +65,10 @@ func cloneHostConfig(hc *containertypes.HostConfig) *containertypes.HostConfig {
 	for _, m := range []*map[string]string{&c.Annotations, &c.StorageOpt, &c.Tmpfs, &c.Sysctls, &c.LogConfig.Config} {
 		*m = maps.Clone(*m)
 	}
-	c.PortBindings = clonePorts(c.PortBindings)
+	c.PortBindings = ClonePorts(c.PortBindings)
 	c.Init = ptr(c.Init)
 	c.BlkioWeightDevice = pointees(c.BlkioWeightDevice)
-	for _, l := range []*[]*containertypes.ThrottleDevice{
+	for _, l := range []*[]*ThrottleDevice{
 		&c.BlkioDeviceReadBps, &c.BlkioDeviceWriteBps, &c.BlkioDeviceReadIOps, &c.BlkioDeviceWriteIOps,
 	} {
 		*l = pointees(*l)
@@ -85,8 +82,7 @@ func cloneHostConfig(hc *containertypes.HostConfig) *containertypes.HostConfig {
 		}
 		c.DeviceRequests[i] = r
 	}
-	zero := int64(0)
-	c.KernelMemory, c.KernelMemoryTCP = ptr(&zero), ptr(&zero)
+	c.KernelMemory, c.KernelMemoryTCP = ptr(c.KernelMemory), ptr(c.KernelMemoryTCP)
 	c.MemorySwappiness, c.OomKillDisable, c.PidsLimit = ptr(c.MemorySwappiness), ptr(c.OomKillDisable), ptr(c.PidsLimit)
 	c.Ulimits = pointees[units.Ulimit](c.Ulimits)
 	c.Mounts = slices.Clone(c.Mounts)
@@ -96,7 +92,7 @@ func cloneHostConfig(hc *containertypes.HostConfig) *containertypes.HostConfig {
 	return &c
 }
 
-func cloneMount(m containertypes.Mount) containertypes.Mount {
+func cloneMount(m Mount) Mount {
 	m.BindOptions, m.ImageOptions = ptr(m.BindOptions), ptr(m.ImageOptions)
 	if m.VolumeOptions = ptr(m.VolumeOptions); m.VolumeOptions != nil {
 		m.VolumeOptions.Labels = maps.Clone(m.VolumeOptions.Labels)
@@ -114,7 +110,8 @@ func cloneMount(m containertypes.Mount) containertypes.Mount {
 	return m
 }
 
-func cloneDescriptor(d *ocispec.Descriptor) *ocispec.Descriptor {
+// CloneDescriptor returns a copy that shares no memory with d.
+func CloneDescriptor(d *ocispec.Descriptor) *ocispec.Descriptor {
 	if d == nil {
 		return nil
 	}
