@@ -11,8 +11,12 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/files"
+	"github.com/berthd/berth/internal/step"
 )
 
 // recordFile is the one file that says what a container is. It is written whole.
@@ -22,7 +26,15 @@ const recordFile = "record.json"
 type disk struct {
 	root     string
 	revision func() uint64
+	reserve  sync.Mutex // held by who writes into the space of the reserve
 }
+
+// The file with this suffix to the name of root keeps some space for the records of containers that there are: on a full
+// disk they can still be stopped and removed, which is how people get space back.
+const (
+	reserveSuffix = ".reserve"
+	reserveSize   = 64 << 10
+)
 
 type storedRecord struct {
 	Format   int // 1; a file of a later format is not read
@@ -33,9 +45,26 @@ type storedRecord struct {
 
 func (d *disk) dir(id string) string { return filepath.Join(d.root, id) }
 
-// write replaces the record file. An intent is durable when write returns; what is only observed survives a crash of
-// the daemon, and a power cut leaves either the old or the new.
+// write replaces the record file, on a full disk with the help of the reserve. An intent is durable when write returns; what
+// is only observed survives a crash of the daemon, and a power cut leaves either the old or the new.
 func (d *disk) write(in Intent, o Observed, intent bool) error {
+	err := d.put(in, o, intent)
+	if !isFull(err) {
+		return err
+	}
+	d.reserve.Lock()
+	defer d.reserve.Unlock()
+	if rerr := os.Remove(d.root + reserveSuffix); rerr != nil {
+		return err
+	}
+	err = d.put(in, o, intent) // takes no more space in the end than the record that it replaces
+	if rerr := d.keepReserve(); rerr != nil {
+		log.L.WithError(rerr).Warn("no space can be kept for the records of containers")
+	}
+	return err
+}
+
+func (d *disk) put(in Intent, o Observed, intent bool) error {
 	b, err := json.Marshal(storedRecord{Format: 1, Revision: d.revision(), Intent: in, Observed: o})
 	if err != nil {
 		return err
@@ -47,12 +76,28 @@ func (d *disk) write(in Intent, o Observed, intent bool) error {
 	return files.Write(filepath.Join(d.dir(in.ID), recordFile), b, 0o600, how)
 }
 
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// keepReserve makes the reserve unless it is there.
+func (d *disk) keepReserve() error {
+	f, err := os.OpenFile(d.root+reserveSuffix, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserveSize)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.Write(make([]byte, reserveSize))
+	}
+	return errors.Join(err, f.Close())
+}
+
 // create makes the container's directory and its first record, durable.
 func (d *disk) create(in Intent) error {
 	if err := os.Mkdir(d.dir(in.ID), 0o710); err != nil {
 		return err
 	}
-	err := d.write(in, Observed{}, true)
+	step.Reached("made the container's directory")
+	err := d.put(in, Observed{}, true)
 	if err == nil {
 		err = files.SyncDir(d.root)
 	}
@@ -78,10 +123,12 @@ func (d *disk) remove(id string) error {
 		if err := os.RemoveAll(filepath.Join(d.dir(id), e.Name())); err != nil {
 			return err
 		}
+		step.Reached("removed a file of the container")
 	}
 	if err := os.RemoveAll(d.dir(id)); err != nil {
 		return err
 	}
+	step.Reached("removed the container's directory")
 	return files.SyncDir(d.root)
 }
 
@@ -90,6 +137,9 @@ var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // load reads all records, and the highest stored revision. A record that cannot be read comes as damaged; a directory
 // without a record is a create that was cut before it counted, and is removed.
 func (d *disk) load() (recs []*Record, revision uint64, _ error) {
+	if err := d.keepReserve(); err != nil && !isFull(err) {
+		return nil, 0, err
+	}
 	entries, err := os.ReadDir(d.root)
 	if err != nil {
 		return nil, 0, err
@@ -114,6 +164,9 @@ func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 		case err != nil:
 			recs = append(recs, damaged(id, err))
 			continue
+		}
+		if err := files.Sweep(d.dir(id)); err != nil {
+			return nil, 0, err
 		}
 		revision = max(revision, s.Revision)
 		recs = append(recs, &Record{Intent: s.Intent, Observed: s.Observed})

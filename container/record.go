@@ -109,6 +109,18 @@ type Task struct {
 	Bundle  string
 	BootID  string // of the kernel: another one means that the run is over
 	Runtime runtimes.Runtime
+	// Limits are those that the run is being given; nil unless an update is under way.
+	Limits *containertypes.HostConfig `json:",omitempty"`
+}
+
+// Limited returns t with other Limits; nil stays nil.
+func (t *Task) Limited(limits *containertypes.HostConfig) *Task {
+	if t == nil || t.Limits == limits {
+		return t
+	}
+	now := *t
+	now.Limits = limits
+	return &now
 }
 
 // MountPoint is one mount of a container.

@@ -44,7 +44,7 @@ func Open(root string, ring *events.Ring) (*Registry, error) {
 		ring: ring, byID: map[string]*Container{}, names: map[string]string{}, claims: map[string]*claim{},
 		unsaved: map[*Container]struct{}{}, wake: make(chan struct{}, 1),
 	}
-	r.disk = &disk{root, r.Revision}
+	r.disk = &disk{root: root, revision: r.Revision}
 	recs, stored, err := r.disk.load()
 	if err != nil {
 		return nil, fmt.Errorf("read the containers in %s: %w", root, err)

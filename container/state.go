@@ -37,6 +37,7 @@ type State struct {
 	StartedAt         time.Time
 	FinishedAt        time.Time
 	Ended             uint64 // number of the run that ended last: what waits for the next exit watches this
+	Untold            bool   // the process has ended, but its shim has not told the exit code yet
 	LastExit          int    // code of the run that ended last; ExitCode is cleared by a start
 }
 

@@ -135,12 +135,26 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		case n == nil:
 			return errdefs.NotFoundf("network %s not found", ref)
 		}
+		// Recorded first: an interface that the record does not name is taken away at the next start of the daemon.
+		without := rec.Network.Clone()
+		delete(without.Networks, name)
+		if err := recordNetwork(c, without); err != nil {
+			return err
+		}
 		set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
 		if err != nil {
-			return err
+			return joined([]error{err, recordNetwork(c, rec.Network)})
 		}
 		return d.updateNetwork(c, set)
 	})
+}
+
+func recordNetwork(c *container.Container, set network.Settings) error {
+	_, err := c.Update(func(in *container.Intent) error {
+		in.Network = set
+		return nil
+	})
+	return err
 }
 
 // updateNetwork records what has become of the network of a container that runs, and tells the container by its files.

@@ -171,13 +171,7 @@ func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveR
 		close(ended)
 		return nil, execError(err)
 	}
-	if _, err := d.execs.Change(x.ID, func(s *container.ExecState) error {
-		s.Running, s.Pid = true, p.Pid()
-		return nil
-	}); err != nil {
-		log.G(ctx).WithError(err).Errorf("exec %s has gone while it was started", x.ID)
-	}
-	d.containers.Tell(c, execEvent("exec_start: "+strings.Join(append([]string{x.Entrypoint}, x.Args...), " "), x.ID))
+	d.execStarted(c, x, p)
 	d.work.Go(func() {
 		defer close(ended)
 		d.followExec(c, x, p)
@@ -223,6 +217,33 @@ func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveR
 		}
 	}
 	return p, stream, p.Start(ctx)
+}
+
+func (d *Daemon) execStarted(c *container.Container, x container.Exec, p *task.Process) {
+	if _, err := d.execs.Change(x.ID, func(s *container.ExecState) error {
+		s.Running, s.Pid = true, p.Pid()
+		return nil
+	}); err != nil {
+		log.L.WithError(err).Errorf("exec %s has gone while it was started", x.ID)
+	}
+	d.containers.Tell(c, execEvent("exec_start: "+strings.Join(append([]string{x.Entrypoint}, x.Args...), " "), x.ID))
+}
+
+// cutExec tells whether a command runs that an earlier daemon was about to start, and notes that.
+func (d *Daemon) cutExec(ctx context.Context, c *container.Container, x container.Exec, p *task.Process) (runs bool) {
+	status, err := p.Status(ctx)
+	if err == nil && status == task.Created {
+		warn(ctx, "delete exec "+x.ID+", which was not started", p.Delete(ctx))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case status == task.Created, errdefs.IsNotFound(err):
+		d.execEnded(c, x, execFailure(errdefs.System(context.Canceled)))
+		return false
+	}
+	d.execStarted(c, x, p)
+	return true
 }
 
 // followExec waits for the end of a command and records it.

@@ -308,15 +308,6 @@ func (d *Daemon) killProbe(l *liveRun, id string) {
 	}
 }
 
-// endProbe ends a probe of an earlier daemon.
-func (d *Daemon) endProbe(c *container.Container, l *liveRun, x container.Exec) {
-	if x.State.Running {
-		d.killProbe(l, x.ID)
-		d.followExec(c, x, l.task.Execed(x.ID))
-	}
-	d.execs.Drop(x.ID)
-}
-
 // shortened keeps the beginning of what is written to it.
 type shortened struct {
 	mu  sync.Mutex

@@ -70,6 +70,9 @@ func engineID(path string) (string, error) {
 	case !errors.Is(err, os.ErrNotExist):
 		return "", err
 	}
+	if err := files.Sweep(filepath.Dir(path)); err != nil {
+		return "", err
+	}
 	id := ids.New()
 	return id, files.Write(path, []byte(id), 0o600, files.Durable)
 }

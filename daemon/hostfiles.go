@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"os"
+	"path/filepath"
 
 	"github.com/berthd/berth/container"
+	"github.com/berthd/berth/internal/step"
 )
 
 // hostGateway stands for the address at which a container reaches the host.
@@ -30,6 +32,7 @@ func (d *Daemon) writeHostFiles(in *container.Intent) error {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			return err
 		}
+		step.Reached("wrote the container's " + filepath.Base(path))
 	}
 	return nil
 }

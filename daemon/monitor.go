@@ -78,6 +78,7 @@ func (d *Daemon) awaitExit(ctx context.Context, c *container.Container, l *liveR
 			c.Observe(l.number, func(o *container.Observed) {
 				s := &o.State
 				s.Running, s.Paused, s.Pid, s.ExitCode, s.FinishedAt = false, false, 0, 255, time.Now().UTC()
+				s.Untold = true
 				s.Error = "the process has ended, but its exit code is not known yet: the container's shim does not answer"
 			})
 		case <-ctx.Done():
@@ -128,7 +129,7 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 		}
 		s.Running, s.Restarting, s.Paused, s.Pid = again, again, false, 0
 		s.ExitCode, s.LastExit, s.FinishedAt = int(exit.Code), int(exit.Code), at
-		s.Ended = run
+		s.Ended, s.Untold = run, false
 		s.Error = ""
 		if cause != nil {
 			s.Error = cause.Error()

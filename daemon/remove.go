@@ -11,6 +11,7 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/task"
 )
 
@@ -134,5 +135,7 @@ func (d *Daemon) reap(ctx context.Context, id string, t *container.Task) error {
 	}); err != nil {
 		return fmt.Errorf("end the shim of container %s: %w", id, err)
 	}
-	return os.RemoveAll(t.Bundle)
+	err := os.RemoveAll(t.Bundle)
+	step.Reached("removed the bundle")
+	return err
 }

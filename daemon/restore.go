@@ -170,6 +170,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 	}
 	d.adoptExecs(ctx, c, l)
 	d.work.Go(func() { d.monitor(c, l) })
+	d.endUpdate(ctx, c, t)
 	return true
 }
 
@@ -190,7 +191,7 @@ func (d *Daemon) connectShim(ctx context.Context, c *container.Container, rec *c
 
 // lost records the end of a run of which nobody knows the exit code.
 func (d *Daemon) lost(c *container.Container, rec *container.Record, why string) {
-	if !rec.State.Running {
+	if !rec.State.Running && !rec.State.Untold {
 		return
 	}
 	d.exited(c, rec.Run, task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the exit code is not known: %s", why))
@@ -202,17 +203,21 @@ func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *live
 		if x.ContainerID != c.ID || x.Run != l.number || x.State.Ended() {
 			continue
 		}
-		switch {
-		case x.Probe:
-			d.work.Go(func() { d.endProbe(c, l, x) })
-		case x.State.Running:
-			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
-			d.work.Go(func() { d.followExec(c, x, l.task.Execed(x.ID)) })
-		case x.State.Started: // cut in the middle of its start
-			d.execEnded(c, x, execFailure(errdefs.System(context.Canceled)))
-		default:
+		if !x.Probe {
 			c.Note(l.number, func(o *container.Observed) { o.ExecIDs = container.WithExec(o.ExecIDs, x.ID) })
 		}
+		d.work.Go(func() {
+			p := l.task.Execed(x.ID)
+			if x.State.Running || x.State.Started && d.cutExec(d.work.ctx, c, x, p) {
+				if x.Probe {
+					d.killProbe(l, x.ID)
+				}
+				d.followExec(c, x, p)
+			}
+			if x.Probe {
+				d.execs.Drop(x.ID)
+			}
+		})
 	}
 }
 

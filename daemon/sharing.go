@@ -14,6 +14,7 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/oci"
 )
@@ -141,10 +142,12 @@ func (d *Daemon) mountShm(in *container.Intent, stack *undo.Stack) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	step.Reached("made the directory of the shared memory")
 	options := fmt.Sprintf("mode=1777,size=%d", in.HostConfig.ShmSize)
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, options); err != nil {
 		return errdefs.Systemf("mount the shared memory of container %s: %w", in.ID, err)
 	}
+	step.Reached("mounted the shared memory")
 	stack.Push("unmount the shared memory", func(context.Context) error { return d.unmountShm(in.ID) })
 	return nil
 }
@@ -155,6 +158,7 @@ func (d *Daemon) unmountShm(id string) error {
 	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return fmt.Errorf("unmount the shared memory %s: %w", dir, err)
 	}
+	step.Reached("unmounted the shared memory")
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

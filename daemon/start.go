@@ -22,6 +22,7 @@ import (
 	"github.com/berthd/berth/daemon/runtimes"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/pidfd"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libcontainerd/task"
 	"github.com/berthd/berth/oci"
@@ -75,6 +76,9 @@ func canStart(rec *container.Record) error {
 		return errdefs.Conflictf("cannot start a paused container, try unpause instead")
 	case rec.State.Running:
 		return errdefs.NotModified(fmt.Errorf("container %s is running already", rec.ID))
+	case rec.State.Untold:
+		return errdefs.Conflictf("the process of container %s has ended, but its shim does not tell the exit code: "+
+			"the container cannot be started until it does, but it can be removed by force", rec.ID)
 	case rec.Desired == container.Gone, rec.State.RemovalInProgress, rec.State.Dead:
 		return errdefs.Conflictf("container is marked for removal and cannot be started")
 	}
@@ -338,7 +342,10 @@ func (d *Daemon) writeBundle(
 	if err := os.MkdirAll(bundle, 0o711); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o600)
+	step.Reached("made the directory of the bundle")
+	err = os.WriteFile(filepath.Join(bundle, "config.json"), b, 0o600)
+	step.Reached("wrote the bundle")
+	return err
 }
 
 // makeWorkingDir makes the directory that a container begins in. No link in the container leads out of it.

@@ -11,6 +11,7 @@ import (
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/libcontainerd/task"
 	"github.com/berthd/berth/oci"
 )
 
@@ -51,45 +52,72 @@ func canUpdate(rec *container.Record) error {
 	return nil
 }
 
-// update has the kernel take the limits before they are recorded, and has it go back when that fails: the caller holds
+// update records what is being tried, has the kernel take the limits and records them, or has it go back: the caller holds
 // the operation slot.
 func (d *Daemon) update(ctx context.Context, c *container.Container, rec *container.Record, req containertypes.UpdateRequest) error {
 	hc, err := updated(rec.HostConfig, req)
 	if err != nil {
 		return fmt.Errorf("Cannot update container %s: %w", rec.ID, err)
 	}
-	apply := func(old, now *containertypes.HostConfig) error { return nil }
-	if rec.State.Live() && !reflect.DeepEqual(hc.Resources, rec.HostConfig.Resources) {
-		l := d.runs.of(rec)
-		if l == nil {
-			return errNoShim
-		}
-		apply = func(old, now *containertypes.HostConfig) error {
-			limits, err := oci.Limits(old, now)
-			if err != nil {
-				return err
-			}
-			return l.task.Update(ctx, limits)
-		}
+	if !rec.State.Live() || reflect.DeepEqual(hc.Resources, rec.HostConfig.Resources) {
+		return recordLimits(c, hc, req)
 	}
-	err = apply(rec.HostConfig, hc)
+	l := d.runs.of(rec)
+	if l == nil {
+		return errNoShim
+	}
+	if _, err := c.Update(func(in *container.Intent) error { in.Task = in.Task.Limited(hc); return nil }); err != nil {
+		return err
+	}
+	err = relimit(ctx, l.task, rec.HostConfig, hc)
 	if err == nil || !errdefs.IsInvalidParameter(err) && isOver(ctx, c, rec) { // the next run gets them
-		_, err = c.Update(func(in *container.Intent) error {
-			in.HostConfig = hc
-			in.Defaulted.RestartPolicy = in.Defaulted.RestartPolicy && req.RestartPolicy.Name == ""
-			return nil
-		}, container.Event{Action: "update"})
+		err = recordLimits(c, hc, req)
 	}
 	if err == nil {
 		return nil
 	}
-	if back := apply(hc, rec.HostConfig); back != nil {
+	back := relimit(ctx, l.task, hc, rec.HostConfig)
+	if back == nil {
+		_, back = c.Update(func(in *container.Intent) error { in.Task = in.Task.Limited(nil); return nil })
+	}
+	if back != nil {
 		log.G(ctx).WithError(back).Warnf("container %s may have some of the limits that it was refused", rec.ID)
 	}
 	if errdefs.IsInvalidParameter(err) {
 		return err
 	}
 	return errdefs.Systemf("Cannot update container %s: %w", rec.ID, err)
+}
+
+func recordLimits(c *container.Container, hc *containertypes.HostConfig, req containertypes.UpdateRequest) error {
+	_, err := c.Update(func(in *container.Intent) error {
+		in.HostConfig, in.Task = hc, in.Task.Limited(nil)
+		in.Defaulted.RestartPolicy = in.Defaulted.RestartPolicy && req.RestartPolicy.Name == ""
+		return nil
+	}, container.Event{Action: "update"})
+	return err
+}
+
+// relimit has the kernel change a container's limits.
+func relimit(ctx context.Context, t *task.Task, old, now *containertypes.HostConfig) error {
+	limits, err := oci.Limits(old, now)
+	if err != nil {
+		return err
+	}
+	return t.Update(ctx, limits)
+}
+
+// endUpdate undoes an update that an earlier daemon did not come to record.
+func (d *Daemon) endUpdate(ctx context.Context, c *container.Container, t *task.Task) {
+	rec := c.Snapshot()
+	if rec.Task == nil || rec.Task.Limits == nil {
+		return
+	}
+	err := relimit(ctx, t, rec.Task.Limits, rec.HostConfig)
+	if err == nil {
+		_, err = c.Update(func(in *container.Intent) error { in.Task = in.Task.Limited(nil); return nil })
+	}
+	warn(ctx, "take limits back that container "+c.ID+" was being given", err)
 }
 
 // updated returns hc with what req asks for. What req leaves at zero stays.

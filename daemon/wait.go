@@ -33,8 +33,7 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 			return now.State.Dead && !begin.State.Dead
 		}
 		// Of a run whose shim is silent the exit code comes later.
-		unknown := now.State.Ended != now.Run && d.runs.of(now) != nil
-		return exited || !now.State.Running && !unknown
+		return exited || !now.State.Running && !now.State.Untold
 	})
 	if err != nil {
 		return containertypes.WaitResponse{StatusCode: -1}, err

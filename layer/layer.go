@@ -15,6 +15,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 )
 
 // Storage is where layers are kept. Its stores expect a context that came out of Context.
@@ -57,6 +58,7 @@ func (s *Service) Create(ctx context.Context, id, parent string) error {
 	if _, err := s.storage.Snapshotter().Prepare(ctx, id, parent); err != nil {
 		return fmt.Errorf("make the layer of container %s: %w", id, err)
 	}
+	step.Reached("made the layer")
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/leases"
 	cerrdefs "github.com/containerd/errdefs"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // containerLabel is on each container's lease and holds its id. Leases without it are not ours to touch.
@@ -23,6 +25,7 @@ func (s *Service) Lease(ctx context.Context, id string) (context.Context, error)
 	if err != nil && !cerrdefs.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("make the lease of container %s: %w", id, err)
 	}
+	step.Reached("made the lease")
 	return leases.WithLease(ctx, leaseID(id)), nil
 }
 
@@ -32,6 +35,7 @@ func (s *Service) DropLease(ctx context.Context, id string) error {
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return fmt.Errorf("drop the lease of container %s: %w", id, err)
 	}
+	step.Reached("dropped the lease")
 	return nil
 }
 

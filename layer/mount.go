@@ -12,6 +12,8 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // use is what is known of a layer that somebody is busy with. A layer is never mounted twice: two overlays on one
@@ -119,7 +121,9 @@ func (s *Service) mount(ctx context.Context, id string) (fresh bool, err error) 
 	if err := os.MkdirAll(target, 0o711); err != nil {
 		return false, err
 	}
+	step.Reached("made the mount point of the layer")
 	err = mount.All(mounts, target)
+	step.Reached("mounted the layer")
 	if err == nil {
 		err = makeMountPoints(target)
 	}
@@ -154,6 +158,7 @@ func unmount(target string) error {
 	if err := mount.UnmountAll(target, detach); err != nil {
 		return err
 	}
+	step.Reached("unmounted the layer")
 	// Remove, not RemoveAll: if something is still mounted here, it is not ours to empty.
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -202,5 +207,6 @@ func (s *Service) remove(ctx context.Context, id string) error {
 	if err != nil && !cerrdefs.IsNotFound(err) {
 		return fmt.Errorf("remove the layer of container %s: %w", id, err)
 	}
+	step.Reached("removed the layer")
 	return nil
 }

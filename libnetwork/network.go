@@ -6,6 +6,7 @@
 package libnetwork
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,6 +177,9 @@ func (s *Service) Close() {
 func (s *Service) path() string { return filepath.Join(s.dir, "networks.json") }
 
 func (s *Service) load() error {
+	if err := files.Sweep(s.dir); err != nil {
+		return err
+	}
 	b, err := os.ReadFile(s.path())
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -210,6 +214,9 @@ func (s *Service) save() error {
 	b, err := json.MarshalIndent(s.Networks(), "", "\t")
 	if err != nil {
 		return err
+	}
+	if have, err := os.ReadFile(s.path()); err == nil && bytes.Equal(have, b) {
+		return nil // a start of the engine needs no space on the disk
 	}
 	if err := files.Write(s.path(), b, 0o600, files.Durable); err != nil {
 		return errdefs.Systemf("write the networks down: %w", err)

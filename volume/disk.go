@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/internal/files"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/volume/local"
 )
 
@@ -42,9 +43,11 @@ func (s *Service) recordFile(name string) string { return filepath.Join(s.record
 // neither.
 func (s *Service) store(rec *record) error {
 	err := os.MkdirAll(s.dir(rec.Name), 0o701)
+	step.Reached("made the volume's directory")
 	if err == nil {
 		err = os.MkdirAll(s.data(rec.Name), 0o755)
 	}
+	step.Reached("made the directory of the volume's data")
 	if err == nil {
 		err = files.SyncDir(s.root)
 	}
@@ -85,6 +88,7 @@ func (s *Service) erase(name string) error {
 	if err := os.Rename(s.dir(name), trash); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	step.Reached("set the removed volume aside")
 	if err := files.SyncDir(s.root); err != nil {
 		return err
 	}
@@ -95,6 +99,7 @@ func (s *Service) forget(name string) error {
 	if err := os.Remove(s.recordFile(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	step.Reached("removed the volume's record")
 	return files.SyncDir(s.records)
 }
 

@@ -2,9 +2,12 @@
 package files
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // Durability says how much of a write has to survive a power cut.
@@ -17,10 +20,21 @@ const (
 	Durable
 )
 
+const tempPrefix = ".tmp-"
+
+// Sweep removes from dir what Writes have left that were cut; nobody writes there meanwhile.
+func Sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
 // Write replaces path by data. The temporary file is in the same directory and is gone after an error.
 func Write(path string, data []byte, mode os.FileMode, d Durability) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-")
+	f, err := os.CreateTemp(dir, tempPrefix)
 	if err != nil {
 		return err
 	}
@@ -42,9 +56,11 @@ func Write(path string, data []byte, mode os.FileMode, d Durability) (err error)
 	if err = f.Close(); err != nil {
 		return err
 	}
+	step.Reached("written beside " + filepath.Base(path))
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	step.Reached("replaced " + filepath.Base(path))
 	if d == Durable {
 		// The file is in place; what failed is only the promise that it stays there.
 		if serr := SyncDir(dir); serr != nil {

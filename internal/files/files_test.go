@@ -29,3 +29,15 @@ func TestWriteReplacesWholeAndLeavesNothing(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, len(entries), 2)
 }
+
+func TestSweepRemovesWhatWasCut(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"f", ".tmp-123"} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	assert.NilError(t, Sweep(dir))
+	entries, err := os.ReadDir(dir)
+	assert.NilError(t, err)
+	assert.Equal(t, len(entries), 1)
+	assert.NilError(t, Sweep(filepath.Join(dir, "none")))
+}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // Do calls fn in the network namespace that is pinned at path. What fn opens stays in that namespace. Goroutines that
@@ -33,6 +35,7 @@ func Make(path string, fn func() error) error {
 		return err
 	}
 	f.Close()
+	step.Reached("made the file for the network namespace")
 	err = OnLostThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
@@ -40,6 +43,7 @@ func Make(path string, fn func() error) error {
 		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
 			return err
 		}
+		step.Reached("pinned the network namespace")
 		return fn()
 	})
 	if err != nil {
@@ -53,6 +57,7 @@ func Remove(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 		return &os.PathError{Op: "unmount", Path: path, Err: err}
 	}
+	step.Reached("unpinned the network namespace")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

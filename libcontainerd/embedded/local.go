@@ -68,8 +68,9 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 		return fmt.Errorf("make the namespace: %w", err)
 	}
 	if killed {
+		// It needs space on the disk, without which the engine can do a lot all the same.
 		if err := e.stir(ctx, mdb, sns); err != nil {
-			return fmt.Errorf("look for what the last engine left: %w", err)
+			log.G(ctx).WithError(err).Warn("what the last engine left, blobs and layers that it was at, stays")
 		}
 	}
 	gc := startCollector(ctx, mdb, left)

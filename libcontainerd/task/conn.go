@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
 
@@ -133,6 +134,7 @@ func call[Q, A any](ctx context.Context, c *conn, method func(api, context.Conte
 		if r.err != nil {
 			return nil, c.explain(ctx, r.err)
 		}
+		step.Reached(fmt.Sprintf("the shim answered %T", q))
 		return r.a, nil
 	case <-ctx.Done():
 		return nil, silent(ctx.Err())

@@ -48,7 +48,7 @@ func (p *Process) ID() string {
 }
 
 // Pid is the process's id as the host sees it; 0 if it was never started, or, for an exec, started by an earlier
-// daemon.
+// daemon and not asked for its Status.
 func (p *Process) Pid() int { return int(p.pid.Load()) }
 
 // Start runs the process.
@@ -78,6 +78,7 @@ func (p *Process) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return "", err
 	}
+	p.pid.Store(int64(resp.Pid))
 	switch resp.Status {
 	case tasktypes.Status_CREATED:
 		return Created, nil

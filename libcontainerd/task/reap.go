@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
 
@@ -87,6 +88,7 @@ func (s *Service) Reap(ctx context.Context, shimID string, r ReapRequest) error 
 	}
 	if r.ContainerID != "" {
 		cgErr := killCgroup(ctx, r.Bundle)
+		step.Reached("killed what is in the cgroup")
 		if err := deleteContainer(ctx, &r); err != nil {
 			return fmt.Errorf("kill what is left of container %s: %w", r.ContainerID, errors.Join(err, cgErr))
 		}
@@ -145,6 +147,7 @@ func killShim(ctx context.Context, dir string) error {
 	}
 	select {
 	case <-p.Gone():
+		step.Reached("killed the shim")
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -169,6 +172,7 @@ func deleteContainer(ctx context.Context, r *ReapRequest) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	step.Reached("had the runtime delete the container")
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/containerd/log"
 
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
 
@@ -223,6 +224,7 @@ func (s *Service) forget(id string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	step.Reached("removed the shim's directory")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.own, id)

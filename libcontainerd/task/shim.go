@@ -20,6 +20,7 @@ import (
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
 
@@ -59,6 +60,7 @@ func (s *Service) start(ctx context.Context, f *shim.Foreign, tried *ReapRequest
 	if err := os.Mkdir(sh.dir, 0o700); err != nil {
 		return nil, err
 	}
+	step.Reached("made the shim's directory")
 	if f != nil {
 		if err := writeJSON(filepath.Join(sh.dir, containerFile), tried); err != nil {
 			return nil, err
@@ -117,6 +119,7 @@ func (sh *Shim) spawn() error {
 		return err
 	}
 	sh.cmd = cmd
+	step.Reached("started the shim")
 	// Ends with the shim, which may outlive the Service: its parent has to reap it.
 	go func() {
 		_ = cmd.Wait()
@@ -259,5 +262,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, b, 0o600)
+	err = os.WriteFile(path, b, 0o600)
+	step.Reached("wrote " + filepath.Base(path))
+	return err
 }

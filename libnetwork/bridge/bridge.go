@@ -4,6 +4,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // linkLocal is the address that a bridge with IPv6 has beside its own.
@@ -202,6 +205,7 @@ func Remove(h *netlink.Handle, name string) error {
 	if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove the device %s: %w", name, err)
 	}
+	step.Reached("removed the device " + name)
 	return nil
 }
 
@@ -213,7 +217,7 @@ func Owned(h *netlink.Handle, owner string) ([]string, error) {
 	}
 	var names []string
 	for _, l := range links {
-		if l.Attrs().Alias == owner {
+		if l.Attrs().Alias == owner || l.Attrs().Group == group(owner) {
 			names = append(names, l.Attrs().Name)
 		}
 	}
@@ -260,10 +264,24 @@ func find(h *netlink.Handle, name string) (netlink.Link, error) {
 	return link, err
 }
 
-// add makes a device and marks it, which the kernel wants to be asked for in two steps.
+// group is the number of the group that an owner's devices are in. It marks them from the moment when they are made: the
+// mark that people can read is a second step.
+func group(owner string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(owner))
+	return h.Sum32() | 1<<30 // out of the way of groups that people number by hand
+}
+
+// add makes a device and marks it.
 func add(h *netlink.Handle, link netlink.Link, owner string) (netlink.Link, error) {
+	link.Attrs().Group = group(owner)
 	if err := h.LinkAdd(link); err != nil {
 		return nil, err
 	}
-	return link, h.LinkSetAlias(link, owner)
+	step.Reached("made the device " + link.Attrs().Name)
+	if err := h.LinkSetAlias(link, owner); err != nil {
+		return nil, err
+	}
+	step.Reached("marked the device " + link.Attrs().Name)
+	return link, nil
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // UserChain is the administrator's chain.
@@ -94,6 +96,7 @@ func Apply(table string, r Records) error {
 	if b.err != nil {
 		return fmt.Errorf("write the firewall's table %s: %w", table, b.err)
 	}
+	step.Reached("wrote the firewall")
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/step"
 )
 
 // Source finds the directory that the file system at rootfs has at path; empty: it has nothing there. Links are
@@ -49,6 +50,7 @@ func Fill(data, temp, source string) error {
 	if err := fs.CopyDir(target, source, fs.WithAllowXAttrErrors()); err != nil {
 		return fmt.Errorf("copy %s into the volume: %w", source, err)
 	}
+	step.Reached("copied into the volume")
 	if temp != "" {
 		return unix.Rename(temp, data) // os.Rename does not put a directory in the place of another one
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/internal/step"
 )
 
 // Mount mounts what the options of a volume name over the directory target, unless that has been done.
@@ -26,6 +28,7 @@ func Mount(ctx context.Context, options map[string]string, target string) error 
 	if err != nil {
 		return fmt.Errorf("error while mounting volume '%s': failed to mount local volume: %w", target, err)
 	}
+	step.Reached("mounted the volume")
 	return nil
 }
 
@@ -59,5 +62,6 @@ func Unmount(target string) error {
 		if err != nil {
 			return &os.PathError{Op: "unmount", Path: target, Err: err}
 		}
+		step.Reached("unmounted the volume")
 	}
 }
