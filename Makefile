@@ -63,7 +63,7 @@ vm-test: ## run the tests of cgroups and shims in throwaway machines with cgroup
 .PHONY: soak
 soak: ## run the tests that have a size at SOAK (default 100) times their usual one
 	scripts/setup test
-	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration -soak=$(SOAK)
+	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration ./integration/faults -soak=$(SOAK)
 
 .PHONY: fuzz
 fuzz: ## look for bad input to every parser that takes bytes from outside, FUZZ (default 30s) long each

@@ -31,7 +31,7 @@ type Daemon struct {
 	env        []string
 	config     M
 	bare       bool
-	process    *process // nil before the first Start
+	process    **process // shared with what For returns; of nil before the first Start
 
 	hostsInFile bool
 }
@@ -65,10 +65,13 @@ func NoImage() Option { return func(d *Daemon) { d.bare = true } }
 // and fails the test if anything is left of either, or if the daemon's log tells of a race or a panic.
 func Start(t testing.TB, opts ...Option) *Daemon {
 	t.Helper()
-	d := &Daemon{t: t, Sandbox: NewSandbox(t), config: M{}}
+	d := &Daemon{t: t, Sandbox: NewSandbox(t), config: M{}, process: new(*process)}
 	for _, o := range opts {
 		o(d)
 	}
+	var err error
+	d.Sandbox.before, err = d.Sandbox.State() // what options have put there stays
+	assert.NilError(t, err)
 	d.API = newAPI(t, func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.File("s"))
 	})
@@ -84,7 +87,7 @@ func Start(t testing.TB, opts ...Option) *Daemon {
 	return d
 }
 
-// For is the same daemon for a subtest, which does not stop or start it.
+// For is the same daemon for a subtest.
 func (d *Daemon) For(t testing.TB) *Daemon {
 	mine := *d
 	mine.t, mine.API = t, &API{t, d.client}
@@ -122,7 +125,7 @@ func (d *Daemon) Start() {
 	cmd.Env = append(os.Environ(), d.env...)
 	assert.NilError(d.t, cmd.Start())
 	p := &process{exited: make(chan struct{})}
-	d.process = p
+	*d.process = p
 	go func() {
 		cmd.Wait() // the code says it all
 		p.code = cmd.ProcessState.ExitCode()
@@ -144,7 +147,7 @@ func (d *Daemon) Start() {
 // Running tells whether the daemon's process is there.
 func (d *Daemon) Running() bool {
 	select {
-	case <-d.process.exited:
+	case <-(*d.process).exited:
 		return false
 	default:
 		return true
@@ -153,13 +156,16 @@ func (d *Daemon) Running() bool {
 
 // Proc is the path of a file about the daemon's process in /proc.
 func (d *Daemon) Proc(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(d.process.pid), file)
+	return filepath.Join("/proc", strconv.Itoa(d.Pid()), file)
 }
+
+// Pid is the daemon's process, as seen from outside.
+func (d *Daemon) Pid() int { return (*d.process).pid }
 
 // Signal sends the daemon a signal.
 func (d *Daemon) Signal(sig syscall.Signal) {
 	d.t.Helper()
-	assert.NilError(d.t, syscall.Kill(d.process.pid, sig))
+	assert.NilError(d.t, syscall.Kill((*d.process).pid, sig))
 }
 
 // Stop stops the daemon in order and returns its exit code.
@@ -176,15 +182,21 @@ func (d *Daemon) Kill9() {
 	d.waitExit()
 }
 
+// Ended waits for the end of a daemon that ends by itself.
+func (d *Daemon) Ended() {
+	d.t.Helper()
+	d.waitExit()
+}
+
 func (d *Daemon) waitExit() int {
 	d.t.Helper()
 	select {
-	case <-d.process.exited:
+	case <-(*d.process).exited:
 	case <-time.After(patience(60 * time.Second)):
 		d.t.Fatal("the daemon does not end")
 	}
 	d.client.CloseIdleConnections()
-	return d.process.code
+	return (*d.process).code
 }
 
 // Restart stops the daemon in order and starts it again.
@@ -235,7 +247,7 @@ func (d *Daemon) cleanup() {
 			d.t.Logf("the daemon's log:\n%s", tail(d.DaemonLog(), 100))
 		}
 	}()
-	if d.process == nil {
+	if *d.process == nil {
 		return
 	}
 	if !d.Running() {
