@@ -143,7 +143,7 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		}
 		set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
 		if err != nil {
-			return joined([]error{err, recordNetwork(c, rec.Network)})
+			return errdefs.Join(err, recordNetwork(c, rec.Network))
 		}
 		return d.updateNetwork(c, set)
 	})

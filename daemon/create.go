@@ -159,14 +159,14 @@ func (d *Daemon) newIntent(id string, req containertypes.CreateRequest, img *ima
 // reserveName takes the name that was asked for, or finds one. The result has a leading slash.
 func (d *Daemon) reserveName(name, id string) (string, error) {
 	if name != "" {
-		if err := checkName(name); err != nil {
+		if err := container.CheckName(name); err != nil {
 			return "", err
 		}
 		name = "/" + trimName(name)
 		return name, d.containers.Reserve(name, id)
 	}
 	for range 8 {
-		name = "/" + randomName()
+		name = "/" + container.RandomName()
 		if d.containers.Reserve(name, id) == nil {
 			return name, nil
 		}

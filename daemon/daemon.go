@@ -16,6 +16,7 @@ import (
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/config"
 	"github.com/berthd/berth/daemon/events"
+	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/image"
 	"github.com/berthd/berth/layer"
 	"github.com/berthd/berth/libcontainerd/embedded"
@@ -213,7 +214,7 @@ func (d *Daemon) abandon(ctx context.Context, cause error) error {
 	if d.storage != nil {
 		errs = append(errs, d.storage.Close(ctx))
 	}
-	return joined(errs)
+	return errdefs.Join(errs...)
 }
 
 func (d *Daemon) containerGone(id string) bool {

@@ -110,7 +110,7 @@ func (d *Daemon) exited(c *container.Container, run uint64, exit task.Exit, caus
 		at = time.Now().UTC()
 	}
 	rec := c.Snapshot()
-	again, delay := decide(rec, int(exit.Code), at)
+	again, delay := container.Decide(rec, int(exit.Code), at)
 	again = again && !d.work.ending()
 	attrs := map[string]string{"exitCode": strconv.Itoa(int(exit.Code))}
 	told := []container.Event{{Action: "die", Attributes: attrs}}

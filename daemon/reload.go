@@ -63,7 +63,7 @@ func Validate(cfg config.Config) error {
 				fmt.Errorf("invalid seccomp-profile: %s: %w", path, err))})
 		}
 	}
-	return joined(errs)
+	return errdefs.Join(errs...)
 }
 
 // setupConfig puts the first configuration in force. Wrapper scripts that no container was started with are deleted now,

@@ -23,7 +23,7 @@ func (d *Daemon) ContainerRename(ctx context.Context, name, newName string) erro
 		if old == newName {
 			return errdefs.InvalidParameterf("Renaming a container with the same name as its current name")
 		}
-		if err := checkName(newName); err != nil {
+		if err := container.CheckName(newName); err != nil {
 			return fmt.Errorf("Error when allocating new name: %w", err)
 		}
 		if err := d.containers.Reserve(newName, c.ID); err != nil {

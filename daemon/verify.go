@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	containertypes "github.com/berthd/berth/api/types/container"
+	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/logger/drivers"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/oci"
@@ -21,7 +22,7 @@ import (
 func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (warnings []string, _ error) {
 	warnings = []string{}
 	if req.Name != "" {
-		if err := checkName(req.Name); err != nil {
+		if err := container.CheckName(req.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -87,20 +87,6 @@ func (w *work) Close(ctx context.Context) error {
 	}
 }
 
-// joined is errors.Join that keeps a single error as it is.
-func joined(errs []error) error {
-	var some []error
-	for _, err := range errs {
-		if err != nil {
-			some = append(some, err)
-		}
-	}
-	if len(some) == 1 {
-		return some[0]
-	}
-	return errors.Join(some...)
-}
-
 // run has fn done to its end on the daemon's context; a caller who leaves only stops waiting.
 func (d *Daemon) run(ctx context.Context, fn func(context.Context) error) error {
 	done := make(chan error, 1)

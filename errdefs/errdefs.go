@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	cerrdefs "github.com/containerd/errdefs"
 )
@@ -154,3 +155,12 @@ func IsNotImplemented(err error) bool { return ClassOf(err) == classNotImplement
 
 // IsCancelled reports whether err says that the one who asked has gone.
 func IsCancelled(err error) bool { return ClassOf(err) == classCancelled }
+
+// Join is errors.Join that keeps a single error as it is, with its class.
+func Join(errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}

@@ -218,7 +218,7 @@ func (s *Service) Connect(ctx context.Context, c Container, set network.Settings
 			return err
 		}
 		stack.Push("leave the network", func(context.Context) error {
-			return joined([]error{s.unplug(sb, made, h), s.route(h, sb)})
+			return errdefs.Join(s.unplug(sb, made, h), s.route(h, sb))
 		})
 		set.Networks[made.network.Name] = ep
 		return s.serveNames(c, sb)

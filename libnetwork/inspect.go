@@ -118,7 +118,7 @@ func (s *Service) remove(n *Network) error {
 		return err
 	}
 	if err := s.removeDevice(n); err != nil {
-		return joined([]error{errdefs.Systemf("remove network %s: %w", n.Name, err), s.markRemoved(n, false)})
+		return errdefs.Join(errdefs.Systemf("remove network %s: %w", n.Name, err), s.markRemoved(n, false))
 	}
 	if err := s.put(n.ID, nil); err != nil {
 		return err

@@ -282,12 +282,3 @@ func parseMAC(text string) net.HardwareAddr {
 	}
 	return mac
 }
-
-// joined is errors.Join that keeps a single error as it is.
-func joined(errs []error) error {
-	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	return errors.Join(errs...)
-}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libnetwork/firewall"
 )
 
@@ -121,5 +122,5 @@ func (s *Service) Repair() error {
 	for _, n := range s.Networks() {
 		errs = append(errs, s.ensureDevice(n))
 	}
-	return joined(append(errs, s.protect()))
+	return errdefs.Join(append(errs, s.protect())...)
 }

@@ -1,4 +1,4 @@
-package daemon
+package container
 
 import (
 	"math/rand/v2"
@@ -9,7 +9,8 @@ import (
 
 var nameSyntax = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-func checkName(name string) error {
+// CheckName tells what is wrong with the name of a container, which may have its slash.
+func CheckName(name string) error {
 	if !nameSyntax.MatchString(name) {
 		return errdefs.InvalidParameterf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
@@ -33,6 +34,7 @@ var (
 	}
 )
 
-func randomName() string {
+// RandomName is a name for a container that was given none.
+func RandomName() string {
 	return weathers[rand.IntN(len(weathers))] + "_" + vessels[rand.IntN(len(vessels))]
 }
