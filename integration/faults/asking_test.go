@@ -225,7 +225,7 @@ func (s *scene) ask() (times []time.Duration) {
 	for _, id := range []string{s.well, s.id} {
 		for _, path := range []string{
 			"/containers/" + id + "/json", "/containers/json?all=1", `/containers/json?all=1&filters={"id":["` + id + `"]}`,
-			"/containers/" + id + "/logs?stdout=1&tail=5", "/events?until=" + fmt.Sprint(time.Now().Unix()-1),
+			"/containers/" + id + "/logs?stdout=1&tail=5", fmt.Sprintf("/events?since=%d&until=%d", time.Now().Unix()-1, time.Now().Unix()),
 			"/info", "/version", "/system/df?type=image", "/exec/" + s.exec + "/json", "/images/json", "/networks", "/volumes",
 		} {
 			times = append(times, s.question("GET", path))
