@@ -185,7 +185,7 @@ func (b *bench) restarts(ctx context.Context) error {
 // once those of another Berth, so that the machine is as busy, and once those of the one that is asked.
 func (b *bench) busy(ctx context.Context) error {
 	e := b.e["berth"]
-	other, err := startEngine(ctx, "berth", b.image)
+	other, err := startEngine(ctx, "berth", b.image, false)
 	if err != nil {
 		return err
 	}

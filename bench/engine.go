@@ -63,8 +63,9 @@ func absolute(path string) string {
 	return abs
 }
 
-// startEngine starts an engine and gives it the image that all containers are of.
-func startEngine(ctx context.Context, name string, image []byte) (_ *engine, err error) {
+// startEngine starts an engine and gives it the image that all containers are of. It may have a disk of its own, where
+// nobody else's work gets in the way.
+func startEngine(ctx context.Context, name string, image []byte, ownDisk bool) (_ *engine, err error) {
 	b, err := newSandbox()
 	if err != nil {
 		return nil, err
@@ -77,6 +78,11 @@ func startEngine(ctx context.Context, name string, image []byte) (_ *engine, err
 			b.close()
 		}
 	}()
+	if ownDisk {
+		if err := b.inside.call(ctx, "POST", "/disk", b.path("d"), nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.WriteFile(b.path("daemon.json"), []byte("{}"), 0o600); err != nil {
 		return nil, err
 	}

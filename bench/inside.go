@@ -58,7 +58,7 @@ func runInside() error {
 	for pattern, fn := range map[string]func(*http.Request) (any, error){
 		"POST /spawn": in.spawn, "POST /end": in.end, "POST /memory": in.memory, "POST /floor": in.floor,
 		"POST /life": in.life, "POST /exec": in.exec, "POST /output": in.output, "POST /forget": in.forget,
-		"POST /answer": in.setAnswer, "POST /peak": in.peak,
+		"POST /answer": in.setAnswer, "POST /peak": in.peak, "POST /disk": in.disk,
 	} {
 		in.handler.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			a, err := fn(r)
@@ -166,6 +166,19 @@ func (in *inside) peak(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return kib, os.WriteFile(filepath.Join(proc, "clear_refs"), []byte("5"), 0o600)
+}
+
+// disk mounts a new file system on a directory.
+func (in *inside) disk(r *http.Request) (any, error) {
+	dir, err := body[string](r)
+	if err != nil {
+		return nil, err
+	}
+	const script = `mkdir "$1" && truncate -s 4G "$1.disk" && mkfs.ext4 -q -F "$1.disk" && mount -o loop "$1.disk" "$1"`
+	if out, err := exec.Command("sh", "-c", script, "sh", dir).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make a file system: %w: %s", err, out)
+	}
+	return nil, nil
 }
 
 // kibibytes finds a line "NAME N kB" of a file.

@@ -58,7 +58,7 @@ func (b *bench) run(ctx context.Context, with, only []string) (err error) {
 		if name == "floor" || name != "berth" && !slices.Contains(with, name) {
 			continue
 		}
-		e, err := startEngine(ctx, name, b.image)
+		e, err := startEngine(ctx, name, b.image, false)
 		if err != nil {
 			return err
 		}

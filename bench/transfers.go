@@ -21,17 +21,27 @@ const (
 	bigLayers, bigFiles, bigFile = 10, 1500, 20_000
 )
 
+// transferring are the engines that transfers compares: dockerd makes what is pulled.
+var transferring = []string{"berth", "dockerd"}
+
 // transfers measures how fast an image of 300 MB is loaded from an archive, and pulled from a registry on the same machine,
-// and what memory the daemon needs for it at most.
+// and what memory the daemon needs for it at most. The engines are new ones, each with a disk of its own: how long it takes
+// to make files on one depends on what others have just deleted there.
 func (b *bench) transfers(ctx context.Context) error {
-	if b.e["dockerd"] == nil {
-		return errors.New("dockerd is needed: it makes what is pulled")
+	engines := map[string]*engine{}
+	for _, name := range transferring {
+		e, err := startEngine(ctx, name, b.image, true)
+		if err != nil {
+			return err
+		}
+		defer e.box.close()
+		engines[name] = e
 	}
-	archive := b.e["dockerd"].box.path("big.tar")
+	archive := engines["dockerd"].box.path("big.tar")
 	if err := writeBigImage(archive); err != nil {
 		return err
 	}
-	if err := b.publish(ctx, archive); err != nil {
+	if err := publish(ctx, engines, archive); err != nil {
 		return err
 	}
 	for _, m := range []struct {
@@ -45,8 +55,7 @@ func (b *bench) transfers(ctx context.Context) error {
 	} {
 		peaks := figures{}
 		sides := map[string]func() (float64, error){}
-		for _, name := range []string{"berth", "dockerd"} {
-			e := b.e[name]
+		for name, e := range engines {
 			sides[name] = func() (float64, error) {
 				if _, err := e.box.peak(ctx, e.pid); err != nil { // begins anew
 					return 0, err
@@ -73,9 +82,9 @@ func (b *bench) transfers(ctx context.Context) error {
 	return nil
 }
 
-// publish puts the image into a registry that the sandboxes of both engines have.
-func (b *bench) publish(ctx context.Context, archive string) error {
-	docker := b.e["dockerd"]
+// publish puts the image into a registry that the sandboxes of all engines have.
+func publish(ctx context.Context, engines map[string]*engine, archive string) error {
+	docker := engines["dockerd"]
 	config, err := json.Marshal(map[string]any{ // which is YAML too
 		"version": "0.1", "log": map[string]string{"level": "error"}, "http": map[string]string{"addr": "127.0.0.1:5000"},
 		"storage": map[string]any{"filesystem": map[string]string{"rootdirectory": docker.box.path("registry")}},
@@ -87,8 +96,8 @@ func (b *bench) publish(ctx context.Context, archive string) error {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return err
 	}
-	for _, name := range []string{"berth", "dockerd"} {
-		if _, err := b.e[name].box.spawn(ctx, "bin/tools/docker-registry", "serve", file); err != nil {
+	for _, e := range engines {
+		if _, err := e.box.spawn(ctx, "bin/tools/docker-registry", "serve", file); err != nil {
 			return err
 		}
 	}
