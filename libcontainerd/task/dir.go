@@ -54,7 +54,7 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 		return nil, fmt.Errorf("%w: %v", ErrGone, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, errdefs.Unavailable(fmt.Errorf("reach the container's shim: %w", err))
 	}
 	defer d.Close()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(short, name))

@@ -101,14 +101,15 @@ type Exit struct {
 }
 
 // Wait waits for the end of the process and of its output, but for the output no longer than 300 ms. It may be called
-// any number of times until Delete. A connection that breaks is made anew; the error is ErrGone when the shim has died.
+// any number of times until Delete. A connection that breaks, or cannot be made yet, is made anew; the error is ErrGone when
+// the shim has died.
 func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	for {
 		resp, err := call(ctx, p.conn, api.Wait, &taskapi.WaitRequest{ID: p.container, ExecID: p.exec})
 		if err == nil {
 			return p.exit(ctx, resp), nil
 		}
-		if !errors.Is(err, errLost) {
+		if !errdefs.IsUnavailable(err) || errors.Is(err, errClosed) {
 			return Exit{}, err
 		}
 		select {
