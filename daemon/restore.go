@@ -152,6 +152,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 		process = nil // it has ended: the shim tells the code
 	}
 	l := &liveRun{number: rec.Run, task: t, process: process}
+	begun := d.execs.All() // what is started from here on is followed by who starts it
 	d.runs.begin(c.ID, l)
 	if !rec.State.Running {
 		c.Observe(rec.Run, func(o *container.Observed) {
@@ -168,7 +169,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 	if rec.Frozen != 0 {
 		warn(ctx, "thaw container "+c.ID+" after a commit that was cut short", d.thaw(ctx, c))
 	}
-	d.adoptExecs(ctx, c, l)
+	d.adoptExecs(c, l, begun)
 	d.work.Go(func() { d.monitor(c, l) })
 	d.endUpdate(ctx, c, t)
 	return true
@@ -197,9 +198,9 @@ func (d *Daemon) lost(c *container.Container, rec *container.Record, why string)
 	d.exited(c, rec.Run, task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the exit code is not known: %s", why))
 }
 
-// adoptExecs takes over the commands that run in an adopted container.
-func (d *Daemon) adoptExecs(ctx context.Context, c *container.Container, l *liveRun) {
-	for _, x := range d.execs.All() {
+// adoptExecs takes over the commands, of those that an earlier daemon began, that run in an adopted container.
+func (d *Daemon) adoptExecs(c *container.Container, l *liveRun, begun []container.Exec) {
+	for _, x := range begun {
 		if x.ContainerID != c.ID || x.Run != l.number || x.State.Ended() {
 			continue
 		}
