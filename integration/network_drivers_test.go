@@ -57,7 +57,7 @@ func testDriverOptions(t *testing.T, d *harness.Daemon, world harness.Place, _ f
 	a, b := runIn(d, "op1", "op", publish), runIn(d, "op2", "op", nil)
 	d.Place(a).Serve(t, "op1", "tcp", ":80")
 	ep := endpointOf(d, a, "op")
-	assert.Check(t, strings.HasPrefix(ep.IPAddress, "10.40.") && strings.HasPrefix(ep.GlobalIPv6Address, "fd40::"),
+	assert.Check(t, strings.HasPrefix(ep.IPAddress, "10.40.") && strings.HasPrefix(ep.GlobalIPv6Address, "fd40:"),
 		"from the pools: %v", ep)
 	assert.Check(t, strings.Contains(in(t, d, "ip", "addr", "show", "opbridge"), "mtu 1300"))
 	out, _ := d.Exec(a, "ip", "addr", "show", "lan0")
