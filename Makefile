@@ -55,6 +55,12 @@ lint: ## check format, go vet and staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
+.PHONY: compose
+compose: ## run docker compose v1 and v2 against Berth; apart from test, for what building v2 takes
+	scripts/setup test
+	scripts/setup compose
+	go run ./internal/testrun -race -count=1 -tags compose -run TestCompose ./integration
+
 .PHONY: vm-test
 vm-test: ## run the tests of cgroups and shims in throwaway machines with cgroup v2, without systemd and with it
 	scripts/setup vm

@@ -1,3 +1,5 @@
+//go:build compose
+
 package integration
 
 import (
@@ -14,7 +16,7 @@ import (
 	"github.com/berthd/berth/integration/harness"
 )
 
-// TestCompose plays the life of a project of three services with docker compose, of Debian (v1) and as a module (v2).
+// TestCompose, which `make compose` runs, plays the life of a project of three services with docker compose, of Debian (v1) and as a module (v2).
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage())

@@ -567,7 +567,7 @@ func TestVolumeHasNoUsersLeft(t *testing.T) {
 		spec["HostConfig"].(harness.M)["Binds"] = []string{"shared:/x", "/anon"}
 		id := d.Create(fmt.Sprintf("c%d", i), spec)
 		all.Go(func() {
-			for range 25 {
+			for range 8 {
 				for _, step := range []string{"start", "wait"} {
 					resp, err := d.Try("POST", "/containers/"+id+"/"+step, nil)
 					if err == nil && resp.Status >= 400 {
