@@ -46,7 +46,7 @@ run: build ## start a daemon for use on /run/berth/berth.sock, and say how to po
 test: ## run everything: format, vet, staticcheck, unit and integration tests, race detector on, real containers
 	scripts/setup test
 	$(MAKE) --no-print-directory lint
-	go run ./internal/testrun -race -count=1 -timeout 14m ./...
+	go run ./internal/testrun -race -count=1 -timeout 14m -parallel 3 ./...
 
 .PHONY: lint
 lint: ## check format, go vet and staticcheck
