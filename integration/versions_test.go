@@ -55,7 +55,7 @@ func startBody(t *testing.T, d *harness.Daemon) {
 		d.OK("GET", "/containers/old/json", nil, &c)
 		assert.Equal(t, c.HostConfig.Memory, int64(64<<20))
 		assert.Equal(t, len(c.Mounts), 2, "the mount of create stays")
-		out, code := d.Exec(id, "sh", "-c", "ls -d /kept /new; touch /new/x")
+		out, code := d.Exec(id, "sh", "-c", "exec 2>&1; ls -d /kept /new; touch /new/x")
 		assert.Equal(t, code, 1, out)
 		assert.Assert(t, cmp.Contains(out, "/kept\n/new\n"))
 	}

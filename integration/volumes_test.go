@@ -354,7 +354,8 @@ func TestImageMounts(t *testing.T) {
 	d.OK("DELETE", "/images/data", nil, nil)
 	check := func() {
 		t.Helper()
-		out, code := d.Exec(id, "sh", "-c", "stat -c '%u:%g %a' /all/data /part /part/file; ls -d /one /all/bin/busybox; touch /part/new")
+		out, code := d.Exec(id, "sh", "-c",
+			"exec 2>&1; stat -c '%u:%g %a' /all/data /part /part/file; ls -d /one /all/bin/busybox; touch /part/new")
 		assert.Equal(t, code, 1)
 		assert.Equal(t, out, "3:4 750\n3:4 750\n5:6 640\n/all/bin/busybox\n/one\ntouch: /part/new: Read-only file system\n")
 	}
