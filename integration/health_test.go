@@ -102,6 +102,10 @@ func TestHealth(t *testing.T) {
 	assert.DeepEqual(t, changes(), []string{"unhealthy", "healthy", "healthy"})
 
 	// the daemon is gone for a while: probes go on with the next one
+	d.Eventually("it is written: what is observed is shown first", func() bool {
+		b, err := d.Sandbox.Command("cat", d.File("d/containers", turns, "record.json")).Output()
+		return err == nil && strings.Contains(string(b), `"Status":"healthy"`)
+	})
 	d.Kill9()
 	d.Start()
 	assert.Equal(t, healthOf(d, turns).Status, "healthy", "what is known is not lost")
