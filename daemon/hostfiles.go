@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"os"
-	"path/filepath"
 
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/internal/step"
@@ -32,7 +31,7 @@ func (d *Daemon) writeHostFiles(in *container.Intent) error {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			return err
 		}
-		step.Reached("wrote the container's " + filepath.Base(path))
+		step.Reached("wrote", path)
 	}
 	return nil
 }

@@ -56,11 +56,11 @@ func Write(path string, data []byte, mode os.FileMode, d Durability) (err error)
 	if err = f.Close(); err != nil {
 		return err
 	}
-	step.Reached("written beside " + filepath.Base(path))
+	step.Reached("written beside", path)
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	step.Reached("replaced " + filepath.Base(path))
+	step.Reached("replaced", path)
 	if d == Durable {
 		// The file is in place; what failed is only the promise that it stays there.
 		if serr := SyncDir(dir); serr != nil {

@@ -4,5 +4,5 @@
 // with the race detector, which only tests use, can be told to kill themselves at one of them; others do nothing.
 package step
 
-// Reached says that something that outlives the daemon has changed: what.
-func Reached(string) {}
+// Reached says that something that outlives the daemon has changed: what, and to or by whom.
+func Reached(what string, who ...any) {}

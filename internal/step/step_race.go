@@ -26,8 +26,9 @@ var (
 	count int
 )
 
-// Reached says that something that outlives the daemon has changed: what.
-func Reached(what string) {
+// Reached says that something that outlives the daemon has changed: what, and to or by whom. Of what is no text the type
+// is told.
+func Reached(what string, who ...any) {
 	if dir == "" {
 		return
 	}
@@ -46,6 +47,13 @@ func Reached(what string) {
 	passed, err := os.OpenFile(filepath.Join(dir, "passed"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		panic(err)
+	}
+	for _, w := range who {
+		if text, ok := w.(string); ok {
+			what += " " + text
+		} else {
+			what += fmt.Sprintf(" %T", w)
+		}
 	}
 	if _, err := fmt.Fprintln(passed, what); err != nil {
 		panic(err)

@@ -134,7 +134,7 @@ func call[Q, A any](ctx context.Context, c *conn, method func(api, context.Conte
 		if r.err != nil {
 			return nil, c.explain(ctx, r.err)
 		}
-		step.Reached(fmt.Sprintf("the shim answered %T", q))
+		step.Reached("the shim answered", q)
 		return r.a, nil
 	case <-ctx.Done():
 		return nil, silent(ctx.Err())

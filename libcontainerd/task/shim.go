@@ -263,6 +263,6 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	err = os.WriteFile(path, b, 0o600)
-	step.Reached("wrote " + filepath.Base(path))
+	step.Reached("wrote", path)
 	return err
 }

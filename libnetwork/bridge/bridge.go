@@ -205,7 +205,7 @@ func Remove(h *netlink.Handle, name string) error {
 	if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove the device %s: %w", name, err)
 	}
-	step.Reached("removed the device " + name)
+	step.Reached("removed the device", name)
 	return nil
 }
 
@@ -278,10 +278,10 @@ func add(h *netlink.Handle, link netlink.Link, owner string) (netlink.Link, erro
 	if err := h.LinkAdd(link); err != nil {
 		return nil, err
 	}
-	step.Reached("made the device " + link.Attrs().Name)
+	step.Reached("made the device", link.Attrs().Name)
 	if err := h.LinkSetAlias(link, owner); err != nil {
 		return nil, err
 	}
-	step.Reached("marked the device " + link.Attrs().Name)
+	step.Reached("marked the device", link.Attrs().Name)
 	return link, nil
 }
