@@ -26,6 +26,12 @@ func (d *Daemon) restore(ctx context.Context) error {
 	if err := d.restoreNetworks(ctx); err != nil {
 		return err
 	}
+	begun := map[string][]container.Exec{} // by container: commands whose end no earlier daemon saw
+	for _, x := range d.execs.All() {
+		if !x.State.Ended() {
+			begun[x.ContainerID] = append(begun[x.ContainerID], x)
+		}
+	}
 	all := d.containers.All()
 	restored := make(map[string]chan struct{}, len(all))
 	for _, c := range all {
@@ -38,31 +44,36 @@ func (d *Daemon) restore(ctx context.Context) error {
 		}
 		d.work.Go(func() {
 			defer close(restored[c.ID])
-			then := d.restoreOne(opCtx, c, restored)
+			then := d.restoreOne(opCtx, c, begun[c.ID], restored)
 			release()
 			if then != nil {
 				then(d.work.ctx)
 			}
 		})
 	}
-	d.loseExecs(func(x container.Exec) bool { return d.containerGone(x.ContainerID) })
+	for id, execs := range begun {
+		if d.containerGone(id) {
+			d.loseExecs(execs)
+		}
+	}
 	d.work.Go(func() { d.sweep(d.work.ctx, left) })
 	return nil
 }
 
 // restoreOne does what one container needs. What it returns is done without the operation slot.
-func (d *Daemon) restoreOne(ctx context.Context, c *container.Container, restored map[string]chan struct{}) (then func(context.Context)) {
+func (d *Daemon) restoreOne(
+	ctx context.Context, c *container.Container, begun []container.Exec, restored map[string]chan struct{},
+) (then func(context.Context)) {
 	rec := c.Snapshot()
 	if rec.Damaged {
 		log.G(ctx).Errorf("container %s: %s", c.ID, rec.State.Error)
 		return nil
 	}
 	d.feedLog(c)
-	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec) {
-		d.loseExecs(func(x container.Exec) bool { return x.ContainerID == c.ID && x.Run != rec.Run })
+	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec, begun) {
 		return d.afterAdoption(c)
 	}
-	d.loseExecs(func(x container.Exec) bool { return x.ContainerID == c.ID })
+	d.loseExecs(begun)
 	if err := d.settle(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Errorf("what container %s had for its last run cannot be given back", c.ID)
 	}
@@ -131,7 +142,7 @@ func (d *Daemon) finishRemoval(ctx context.Context, c *container.Container) {
 
 // adopt takes over a run that an earlier daemon began. It returns false when there is nothing left to take over: then
 // how the run ended is recorded already.
-func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *container.Record) bool {
+func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *container.Record, begun []container.Exec) bool {
 	if rec.Task.BootID != d.host.bootID {
 		d.lost(c, rec, "the machine was restarted")
 		return false
@@ -152,7 +163,6 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 		process = nil // it has ended: the shim tells the code
 	}
 	l := &liveRun{number: rec.Run, task: t, process: process}
-	begun := d.execs.All() // what is started from here on is followed by who starts it
 	d.runs.begin(c.ID, l)
 	if !rec.State.Running {
 		c.Observe(rec.Run, func(o *container.Observed) {
@@ -198,10 +208,12 @@ func (d *Daemon) lost(c *container.Container, rec *container.Record, why string)
 	d.exited(c, rec.Run, task.Exit{Code: 255, At: time.Now()}, fmt.Errorf("the exit code is not known: %s", why))
 }
 
-// adoptExecs takes over the commands, of those that an earlier daemon began, that run in an adopted container.
+// adoptExecs takes over the commands that an earlier daemon began in an adopted container. What has been begun since is
+// followed by who began it.
 func (d *Daemon) adoptExecs(c *container.Container, l *liveRun, begun []container.Exec) {
 	for _, x := range begun {
-		if x.ContainerID != c.ID || x.Run != l.number || x.State.Ended() {
+		if x.Run != l.number {
+			d.loseExecs([]container.Exec{x})
 			continue
 		}
 		if !x.Probe {
@@ -223,10 +235,10 @@ func (d *Daemon) adoptExecs(c *container.Container, l *liveRun, begun []containe
 }
 
 // loseExecs ends the commands that a daemon began before the end of their run and did not come to follow to theirs.
-func (d *Daemon) loseExecs(which func(container.Exec) bool) {
-	for _, x := range d.execs.All() {
+func (d *Daemon) loseExecs(begun []container.Exec) {
+	for _, x := range begun {
 		switch {
-		case !x.State.Started || x.State.Ended() || !which(x):
+		case !x.State.Started:
 		case x.Probe:
 			d.execs.Drop(x.ID)
 		default:
