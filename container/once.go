@@ -62,16 +62,15 @@ func (r *Registry) Unclaim(once *containertypes.Once, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byID[id] == nil {
-		r.unclaimLocked(&Once{Once: *once}, id)
+		r.unclaimLocked(once.Key, id)
 	}
 }
 
-func (r *Registry) unclaimLocked(once *Once, id string) {
-	if once == nil || r.claims[once.Key] == nil || r.claims[once.Key].id != id {
-		return
+func (r *Registry) unclaimLocked(key, id string) {
+	if cl := r.claims[key]; cl != nil && cl.id == id {
+		cl.finish()
+		delete(r.claims, key)
 	}
-	r.claims[once.Key].finish()
-	delete(r.claims, once.Key)
 }
 
 // claimedLocked notes that the container of a claim is there now.

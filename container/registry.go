@@ -281,7 +281,9 @@ func (r *Registry) Remove(c *Container, es ...Event) error {
 	if r.names[rec.Name] == c.ID {
 		delete(r.names, rec.Name)
 	}
-	r.unclaimLocked(rec.Once, c.ID)
+	if rec.Once != nil {
+		r.unclaimLocked(rec.Once.Key, c.ID)
+	}
 	r.audit.replaced(rec)
 	return nil
 }

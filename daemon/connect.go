@@ -123,16 +123,7 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 			return errdefs.Systemf("container %s is not connected to network %s", rec.ID, name)
 		case rec.Network.Networks[name] == nil:
 			return errdefs.Systemf("container %s is not connected to the network %s", rec.ID, name)
-		case !connected(rec):
-			_, err := c.Update(func(in *container.Intent) error {
-				delete(in.Network.Networks, name)
-				return nil
-			})
-			if err == nil && n != nil {
-				d.networks.TellDisconnect(n, rec.ID)
-			}
-			return err
-		case n == nil:
+		case connected(rec) && n == nil:
 			return errdefs.NotFoundf("network %s not found", ref)
 		}
 		// Recorded first: an interface that the record does not name is taken away at the next start of the daemon.
@@ -140,6 +131,12 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		delete(without.Networks, name)
 		if err := recordNetwork(c, without); err != nil {
 			return err
+		}
+		if !connected(rec) {
+			if n != nil {
+				d.networks.TellDisconnect(n, rec.ID)
+			}
+			return nil
 		}
 		set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
 		if err != nil {

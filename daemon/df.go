@@ -55,7 +55,7 @@ func (d *Daemon) addContainers(ctx context.Context, du *system.DiskUsage) error 
 	}
 	u := &system.UsageOf[*containertypes.Summary]{}
 	for _, rec := range l.recs {
-		c := summary(rec, l.image(rec), l.status(rec), l.aliases[rec.ID])
+		c := summary(rec, l.of(rec))
 		if err := d.addSize(ctx, c); err != nil {
 			return err
 		}

@@ -52,13 +52,8 @@ func (d *Daemon) awaitNewer(ctx context.Context, c *container.Container, o conta
 	if _, err := d.reached(o.After); err != nil {
 		return err
 	}
-	waitCtx, cancel := context.WithTimeout(ctx, o.Timeout)
-	defer cancel()
-	_, err := c.Await(waitCtx, func(rec *container.Record) bool { return rec.Revision > o.After })
-	if err != nil && ctx.Err() != nil {
-		return err
-	}
-	return nil
+	_, err := awaitFor(ctx, c, o.Timeout, func(rec *container.Record) bool { return rec.Revision > o.After })
+	return err
 }
 
 // inspect builds the union of what all versions show, out of one record and one configuration.
@@ -161,7 +156,8 @@ func mountPoints(rec *container.Record) []containertypes.MountPoint {
 func networkSettings(s network.Settings) *containertypes.NetworkSettings {
 	ns := &containertypes.NetworkSettings{
 		LegacySandbox: &containertypes.LegacySandbox{}, LegacyEndpoint: &containertypes.LegacyEndpoint{},
-		SandboxID: cmp.Or(s.SandboxID, s.LastSandboxID), SandboxKey: cmp.Or(s.SandboxKey, s.LastSandboxKey), Ports: containertypes.ClonePorts(s.Ports), Networks: wireEndpoints(s),
+		SandboxID: cmp.Or(s.SandboxID, s.LastSandboxID), SandboxKey: cmp.Or(s.SandboxKey, s.LastSandboxKey),
+		Ports: containertypes.ClonePorts(s.Ports), Networks: wireEndpoints(s),
 	}
 	if ns.Ports == nil {
 		ns.Ports = nat.PortMap{}

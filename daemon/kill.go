@@ -124,11 +124,8 @@ func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *contai
 
 // isOver tells whether rec's run has ended; an end just now is shown in a moment.
 func isOver(ctx context.Context, c *container.Container, rec *container.Record) bool {
-	brief, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Live() }
-	now, _ := c.Await(brief, over)
-	return over(now)
+	over, _ := awaitFor(ctx, c, silence, func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Live() })
+	return over
 }
 
 // kill kills the main process without the help of its shim. A nil run has nothing to kill.

@@ -41,14 +41,12 @@ func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions
 		}
 		var entry []byte
 		if o.Size {
-			s := summary(rec, l.image(rec), l.status(rec), l.aliases[rec.ID])
+			s := summary(rec, l.of(rec))
 			if err = d.addSize(ctx, s); err == nil {
 				entry, err = encodeSummary(s, o.Version)
 			}
 		} else {
-			entry, err = listing{
-				version: o.Version, image: l.image(rec), status: l.status(rec), aliases: l.aliases[rec.ID],
-			}.encode(rec)
+			entry, err = l.of(rec).encode(rec)
 		}
 		if err != nil {
 			return nil, 0, err
@@ -73,7 +71,7 @@ func (l listing) encode(rec *container.Record) ([]byte, error) {
 		return last.json, nil
 	}
 	var err error
-	if l.json, err = encodeSummary(summary(rec, l.image, l.status, l.aliases), l.version); err == nil {
+	if l.json, err = encodeSummary(summary(rec, l), l.version); err == nil {
 		rec.Memo.Store(l)
 	}
 	return l.json, err
@@ -96,10 +94,9 @@ func (d *Daemon) addSize(ctx context.Context, s *containertypes.Summary) (err er
 
 // selection is what a list shows.
 type selection struct {
-	recs          []*container.Record
-	revision      uint64
-	image, status func(*container.Record) string
-	aliases       map[string][]string // by id
+	recs     []*container.Record
+	revision uint64
+	of       func(*container.Record) listing
 }
 
 func (d *Daemon) selected(ctx context.Context, o containertypes.ListOptions) (selection, error) {
@@ -108,11 +105,10 @@ func (d *Daemon) selected(ctx context.Context, o containertypes.ListOptions) (se
 		return selection{}, err
 	}
 	recs, revision := d.containers.List()
-	now := time.Now()
-	l := selection{
-		revision: revision, image: d.imageNames(ctx, recs), aliases: d.aliases(recs),
-		status: func(rec *container.Record) string { return statusText(rec, now) },
-	}
+	now, image, aliases := time.Now(), d.imageNames(ctx, recs), d.aliases(recs)
+	l := selection{revision: revision, of: func(rec *container.Record) listing {
+		return listing{version: o.Version, image: image(rec), status: statusText(rec, now), aliases: aliases[rec.ID]}
+	}}
 	for _, rec := range recs {
 		if match(rec) {
 			l.recs = append(l.recs, rec)
@@ -136,7 +132,7 @@ func statusText(rec *container.Record, now time.Time) string {
 }
 
 // summary is a function of what it takes and of nothing else: listing relies on that.
-func summary(rec *container.Record, image, status string, aliases []string) *containertypes.Summary {
+func summary(rec *container.Record, l listing) *containertypes.Summary {
 	health := containertypes.SummaryHealth{Status: "none"}
 	if rec.Health != nil {
 		health = containertypes.SummaryHealth{Status: rec.Health.Status, FailingStreak: rec.Health.FailingStreak}
@@ -150,10 +146,10 @@ func summary(rec *container.Record, image, status string, aliases []string) *con
 		}
 	}
 	return &containertypes.Summary{
-		ID: rec.ID, Names: append([]string{rec.Name}, aliases...), Image: image, ImageID: rec.ImageID,
+		ID: rec.ID, Names: append([]string{rec.Name}, l.aliases...), Image: l.image, ImageID: rec.ImageID,
 		ImageManifestDescriptor: containertypes.CloneDescriptor(rec.ImageManifest),
 		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(shown.Ports),
-		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: status,
+		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: l.status,
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
 		},
@@ -243,7 +239,7 @@ func (d *Daemon) listMatcher(ctx context.Context, o containertypes.ListOptions) 
 	}
 	for _, key := range []string{"publish", "expose"} {
 		for _, s := range f[key] {
-			if _, _, err := portFilter(s); err != nil {
+			if _, _, _, err := portFilter(s); err != nil {
 				return nil, errdefs.InvalidParameterf("invalid filter '%s=%s': %w", key, s, err)
 			}
 		}
@@ -416,20 +412,20 @@ func publicPorts(rec *container.Record) []nat.Port {
 	return all
 }
 
-// portFilter reads a value of publish or expose: the first and the last port of "80", "80/tcp" or "80-90/tcp".
-func portFilter(s string) (first, last int, _ error) {
+// portFilter reads a value of publish or expose, "80", "80/tcp" or "80-90/tcp". An empty protocol is any.
+func portFilter(s string) (first, last int, proto string, err error) {
 	ports, proto, _ := strings.Cut(s, "/")
 	if !slices.Contains([]string{"", "tcp", "udp", "sctp"}, proto) {
-		return 0, 0, fmt.Errorf("no such protocol: %s", proto)
+		return 0, 0, "", fmt.Errorf("no such protocol: %s", proto)
 	}
-	return nat.ParsePortRangeToInt(ports)
+	first, last, err = nat.ParsePortRangeToInt(ports)
+	return first, last, proto, err
 }
 
 func matchPorts(want []string, ports []nat.Port) bool {
 	for _, port := range ports {
 		for _, w := range want {
-			lo, hi, err := portFilter(w)
-			_, proto, _ := strings.Cut(w, "/")
+			lo, hi, proto, err := portFilter(w)
 			if err == nil && port.Int() >= lo && port.Int() <= hi && (proto == "" || proto == port.Proto()) {
 				return true
 			}

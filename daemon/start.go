@@ -58,9 +58,7 @@ func (d *Daemon) ContainerStart(ctx context.Context, name string, hc *containert
 		return err
 	})
 	if goes.Load() { // whoever lists after the answer does not expect to see it
-		ctx, cancel := context.WithTimeout(ctx, removeWait)
-		defer cancel()
-		_, _ = c.Await(ctx, func(rec *container.Record) bool { return rec.Removed || rec.State.Dead })
+		_, _ = awaitFor(ctx, c, removeWait, func(rec *container.Record) bool { return rec.Removed || rec.State.Dead })
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 // Backend is what the routes ask for. Errors have a class.
 type Backend interface {
 	ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error)
-	// Containers and ContainerInspect also return the revision at which the answer holds, and the latter whether the
+	// ContainerList and ContainerInspect also return the revision at which the answer holds, and the latter whether the
 	// container has changed behind o.After.
 	ContainerList(ctx context.Context, o containertypes.ListOptions) (body []byte, revision uint64, err error)
 	ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error)
