@@ -77,9 +77,9 @@ func engineID(path string) (string, error) {
 	return id, files.Write(path, []byte(id), 0o600, files.Durable)
 }
 
-// initProgram finds the init process on the host; empty: there is none. The names are those of Debian's docker.io and
-// tini. Both are linked statically, or they would not run in an image.
-func initProgram(configured string) string {
+// InitProgram finds the init process on the host, by the configuration's key init-path; empty: there is none. Its usual names
+// are those of Debian's docker.io and tini. Both are linked statically, or they would not run in an image.
+func InitProgram(configured string) string {
 	for _, name := range []string{cmp.Or(configured, "docker-init"), cmp.Or(configured, "tini-static")} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
@@ -94,7 +94,7 @@ func (d *Daemon) ociHost(cfg *config.Config) (oci.Host, error) {
 	h.SystemdCgroup, h.CgroupParent = cfg.CgroupDriver() == "systemd", cfg.CgroupParent
 	h.NoNewPrivileges, h.Ulimits = cfg.NoNewPrivileges, cfg.DefaultUlimits
 	h.SeccompProfile = cfg.SeccompProfile
-	h.Init, h.InitPath = cfg.Init, initProgram(cfg.InitPath)
+	h.Init, h.InitPath = cfg.Init, InitProgram(cfg.InitPath)
 	if filepath.IsAbs(cfg.SeccompProfile) {
 		b, err := os.ReadFile(cfg.SeccompProfile)
 		if err != nil {

@@ -1,8 +1,10 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
+	"github.com/berthd/berth/daemon"
 	"github.com/berthd/berth/daemon/config"
 )
 
@@ -93,7 +96,7 @@ func (r *report) runtimes(ctx context.Context, cfg config.Config) {
 		}
 	}
 	paths[config.StockRuntime] = config.StockRuntime
-	for _, name := range sortedKeys(paths) {
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
 		level := Warning
 		if name == cfg.DefaultRuntime || cfg.DefaultRuntime == "" && name == config.StockRuntime {
 			level = Problem
@@ -113,13 +116,11 @@ func (r *report) runtimes(ctx context.Context, cfg config.Config) {
 		first, _, _ := strings.Cut(string(out), "\n")
 		r.ok("runtime", "%s: %s, %s", name, path, first)
 	}
-	for _, name := range []string{cfg.InitPath, "docker-init", "tini-static"} {
-		if _, err := exec.LookPath(name); err == nil {
-			return
-		}
+	if daemon.InitProgram(cfg.InitPath) == "" {
+		r.add(Warning, "runtime", fmt.Sprintf("there is no %s: containers with --init cannot start",
+			cmp.Or(cfg.InitPath, "docker-init or tini-static")),
+			"install tini (Debian has it), or name an init process with init-path")
 	}
-	r.add(Warning, "runtime", "there is no docker-init or tini-static: containers with --init cannot start",
-		"install tini (Debian has it), or name an init process with init-path")
 }
 
 // The least space that a data root should have.

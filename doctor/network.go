@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +14,6 @@ import (
 
 	"github.com/berthd/berth/daemon/config"
 )
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
 // firewall wants nftables, and nobody else to drop what Berth forwards.
 func (r *report) firewall(cfg config.Config) {
