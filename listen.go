@@ -13,8 +13,8 @@ import (
 	"github.com/berthd/berth/daemon/config"
 )
 
-// Listen opens the addresses that the configuration names, that of metrics too, all or none, and serves on them until Close. From then on a
-// reload changes addresses and certificates.
+// Listen opens the addresses that the configuration names, that of metrics too, all or none, and serves on them until Close.
+// From then on a reload changes addresses and certificates.
 func (e *Engine) Listen(ctx context.Context) error {
 	return e.daemon.Hold(func(cfg *config.Config) error {
 		c, err := e.change(ctx, cfg)

@@ -72,11 +72,10 @@ func (s *Service) ImportURL(
 	if err != nil {
 		return "", errdefs.InvalidParameter(err)
 	}
-	transport := &http.Transport{ResponseHeaderTimeout: responseWait, DisableKeepAlives: true, DisableCompression: true}
-	if proxy := s.registries().Proxy; proxy != nil {
-		transport.Proxy = func(r *http.Request) (*url.URL, error) { return proxy(r.URL) }
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	registries := s.registries()
+	resp, err := (&http.Client{Transport: &http.Transport{
+		Proxy: registries.proxy, ResponseHeaderTimeout: responseWait, DisableKeepAlives: true, DisableCompression: true,
+	}}).Do(req)
 	if err != nil {
 		return "", errdefs.System(fmt.Errorf("download what is to be imported: %w", err))
 	}

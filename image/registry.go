@@ -121,10 +121,7 @@ func (r *Registries) configure(ctx context.Context, domain string, auth imagetyp
 				return nil // wrapped already
 			}
 			t.ResponseHeaderTimeout = responseWait
-			t.Proxy = nil
-			if r.Proxy != nil {
-				t.Proxy = func(req *http.Request) (*url.URL, error) { return r.Proxy(req.URL) }
-			}
+			t.Proxy = r.proxy
 			if insecure {
 				c.Transport = docker.NewHTTPFallback(t)
 			}
@@ -136,6 +133,14 @@ func (r *Registries) configure(ctx context.Context, domain string, auth imagetyp
 		o.DefaultTLS = &tls.Config{InsecureSkipVerify: true}
 	}
 	return config.ConfigureHosts(ctx, o)
+}
+
+// proxy is Proxy in the form of an http.Transport.
+func (r *Registries) proxy(req *http.Request) (*url.URL, error) {
+	if r.Proxy == nil {
+		return nil, nil
+	}
+	return r.Proxy(req.URL)
 }
 
 // insecure reports whether the certificate of a registry is not to be checked.

@@ -172,8 +172,7 @@ func (s *Service) forget(sb *sandbox) error {
 	if s.sandboxes[sb.id] == sb {
 		delete(s.sandboxes, sb.id)
 	}
-	names, ports := sb.names, sb.ports
-	sb.names, sb.ports = nil, nil
+	names, ports := sb.takeServicesLocked()
 	s.mu.Unlock()
 	if names != nil {
 		names.Close()

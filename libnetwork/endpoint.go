@@ -77,6 +77,14 @@ func (sb *sandbox) named() bool {
 	return slices.ContainsFunc(sb.endpoints, func(ep *endpoint) bool { return ep.network.named() })
 }
 
+// takeServicesLocked takes from the sandbox what the daemon holds for the container: its name server, which is nil where
+// there is none, and its ports. The caller ends them without the lock.
+func (sb *sandbox) takeServicesLocked() (names *dns.Server, ports []publication) {
+	names, ports = sb.names, sb.ports
+	sb.names, sb.ports = nil, nil
+	return names, ports
+}
+
 // guarded tells whether the firewall has something for the container.
 func (sb *sandbox) guarded() bool { return len(sb.inside) > 0 || len(sb.links) > 0 }
 

@@ -2,12 +2,11 @@ package libnetwork
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/docker/go-connections/nat"
 
 	"github.com/berthd/berth/libnetwork/firewall"
 )
@@ -83,16 +82,7 @@ func (s *Service) LinkEnv(c Container) (env []string) {
 func (l Link) env(container, ip string) (env []string) {
 	prefix := strings.ReplaceAll(strings.ToUpper(path.Base(l.Alias)), "-", "_")
 	set := func(name, format string, a ...any) { env = append(env, prefix+name+"="+fmt.Sprintf(format, a...)) }
-	ports := make([]nat.Port, 0, len(l.Exposed))
-	for p := range l.Exposed {
-		ports = append(ports, p)
-	}
-	slices.SortFunc(ports, func(a, b nat.Port) int {
-		if a.Int() != b.Int() {
-			return a.Int() - b.Int()
-		}
-		return strings.Compare(a.Proto(), b.Proto())
-	})
+	ports := slices.SortedFunc(maps.Keys(l.Exposed), comparePorts)
 	if len(ports) > 0 {
 		set("_PORT", "%s://%s:%s", ports[0].Proto(), ip, ports[0].Port())
 	}

@@ -160,8 +160,7 @@ func (s *Service) Close() {
 	s.mu.Unlock()
 	for _, sb := range all {
 		s.mu.Lock()
-		names, ports := sb.names, sb.ports
-		sb.names, sb.ports = nil, nil
+		names, ports := sb.takeServicesLocked()
 		s.mu.Unlock()
 		if names != nil {
 			names.Close()

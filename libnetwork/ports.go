@@ -1,6 +1,7 @@
 package libnetwork
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -92,12 +93,13 @@ func sortedPorts(c Container) []nat.Port {
 		if d := certain(a) - certain(b); d != 0 {
 			return d
 		}
-		if a.Int() != b.Int() {
-			return a.Int() - b.Int()
-		}
-		return slices.Compare([]byte(a), []byte(b))
+		return comparePorts(a, b)
 	})
 	return ports
+}
+
+func comparePorts(a, b nat.Port) int {
+	return cmp.Or(cmp.Compare(a.Int(), b.Int()), cmp.Compare(a.Proto(), b.Proto()))
 }
 
 // addresses are the host's addresses that a port is published on.

@@ -59,6 +59,7 @@ func (hc *HostConfig) Clone() *HostConfig {
 	for _, l := range []*[]string{
 		&c.Binds, &c.VolumesFrom, &c.DNS, &c.DNSOptions, &c.DNSSearch, &c.ExtraHosts, &c.GroupAdd, &c.Links,
 		&c.SecurityOpt, &c.MaskedPaths, &c.ReadonlyPaths, (*[]string)(&c.CapAdd), (*[]string)(&c.CapDrop), &c.DeviceCgroupRules,
+		&c.Capabilities,
 	} {
 		*l = slices.Clone(*l)
 	}

@@ -55,10 +55,10 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
 		{From: "1.48", Below: "1.52", What: "history, save and load take a platform", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImagePlatforms = 1 })}},
-		{From: "1.52", What: "save and load take several platforms", Do: []effect{
-			behaviour(func(b *Behaviour) { b.ImagePlatforms = math.MaxInt })}},
 		{From: "1.50", What: "the removal of an image takes platforms", Do: []effect{
 			behaviour(func(b *Behaviour) { b.DeletePlatforms = true })}},
+		{From: "1.52", What: "save and load take several platforms", Do: []effect{
+			behaviour(func(b *Behaviour) { b.ImagePlatforms = math.MaxInt })}},
 		{From: "1.54", What: "logs can be JSON records", Do: []effect{
 			behaviour(func(b *Behaviour) { b.LogsAsJSON = true })}},
 	}

@@ -136,7 +136,8 @@ func (rt *router) load(w http.ResponseWriter, r *http.Request) error {
 // create pulls an image, or imports a file system that the request brings.
 func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	switch src := q.Get("fromSrc"); {
+	src := q.Get("fromSrc")
+	switch {
 	case q.Get("fromImage") != "":
 		return rt.pull(w, r)
 	case src == "":
@@ -152,7 +153,7 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	}
 	s := newStream(w, r)
 	var id string
-	if src := q.Get("fromSrc"); src == "-" {
+	if src == "-" {
 		id, err = rt.backend.Import(r.Context(), o, r.Body)
 	} else {
 		id, err = rt.backend.ImportURL(r.Context(), o, src, s.tell)
