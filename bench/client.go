@@ -6,45 +6,26 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
+
+	"github.com/berthd/berth/internal/enginehttp"
 )
 
 // client is the one client for all that is measured: plain HTTP over a unix socket.
 type client struct{ http *http.Client }
 
 func newClient(socket string) *client {
-	return &client{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-		MaxIdleConnsPerHost: 64, DisableCompression: true,
-	}}}
+	t := enginehttp.Transport(socket)
+	t.MaxIdleConnsPerHost, t.DisableCompression = 64, true
+	return &client{&http.Client{Transport: t}}
 }
 
 // open sends a request; the caller closes the answer's body. A status of 400 and above is an error.
 func (c *client) open(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var r io.Reader
-	switch b := body.(type) {
-	case nil:
-	case io.Reader:
-		r = b
-	case []byte:
-		r = bytes.NewReader(b)
-	default:
-		j, err := json.Marshal(b)
-		if err != nil {
-			return nil, err
-		}
-		r = bytes.NewReader(j)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, r)
+	req, err := enginehttp.NewRequest(ctx, method, path, body)
 	if err != nil {
 		return nil, err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("X-Registry-Auth", "e30=") // {}, without which dockerd pushes nothing
 	resp, err := c.http.Do(req)

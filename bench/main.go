@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/berthd/berth/internal/testimage"
 )
 
 func main() {
@@ -46,7 +48,7 @@ func main() {
 }
 
 func (b *bench) run(ctx context.Context, with, only []string) (err error) {
-	if b.image, err = busybox(); err != nil {
+	if b.image, err = testimage.BusyboxTar(); err != nil {
 		return err
 	}
 	defer func() {

@@ -1,19 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/berthd/berth/internal/enginehttp"
 )
 
 // object is an object of JSON.
@@ -29,11 +29,7 @@ type engine struct {
 // startEngine starts the berthd that stands beside this program and waits until it answers.
 func startEngine(ctx context.Context, dir string, config object) (*engine, error) {
 	e := &engine{dir: dir}
-	e.client = &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", e.path("berth.sock"))
-		},
-	}}
+	e.client = &http.Client{Transport: enginehttp.Transport(e.path("berth.sock"))}
 	if err := e.configure(config); err != nil {
 		return nil, err
 	}
@@ -112,20 +108,9 @@ func (e *engine) stop() error {
 
 // open sends a request; the body of its answer is still to be read.
 func (e *engine) open(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	r, ok := body.(io.Reader)
-	if !ok && body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return nil, err
-		}
-		r = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://berth"+path, r)
+	req, err := enginehttp.NewRequest(ctx, method, path, body)
 	if err != nil {
 		return nil, err
-	}
-	if r != nil {
-		req.Header.Set("Content-Type", "application/json")
 	}
 	return e.client.Do(req)
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/berthd/berth/internal/testimage"
 )
 
 // tour is the engine that is shown, and the steps share what they found.
@@ -72,7 +74,7 @@ func (t *tour) daemon(ctx context.Context) error {
 }
 
 func (t *tour) image(ctx context.Context) error {
-	archive, err := busybox()
+	archive, err := testimage.BusyboxTar()
 	if err != nil {
 		return err
 	}

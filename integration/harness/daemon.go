@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,9 +71,7 @@ func Start(t testing.TB, opts ...Option) *Daemon {
 	var err error
 	d.Sandbox.before, err = d.Sandbox.State() // what options have put there stays
 	assert.NilError(t, err)
-	d.API = newAPI(t, func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", d.File("s"))
-	})
+	d.API = newAPI(t, d.File("s"))
 	if d.hostsInFile {
 		d.config["hosts"] = []string{d.Host()}
 	}

@@ -45,9 +45,7 @@ func StartEngine(t testing.TB, change ...func(*berth.Options)) *Engine {
 	server := &http.Server{Handler: engine.Handler()}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	e := &Engine{Engine: engine, Dir: dir, API: newAPI(t, func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	})}
+	e := &Engine{Engine: engine, Dir: dir, API: newAPI(t, socket)}
 	t.Cleanup(func() {
 		for _, id := range e.Containers() {
 			e.Remove(id)

@@ -1,17 +1,16 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/berthd/berth/internal/enginehttp"
 )
 
 // API speaks plain HTTP to one engine.
@@ -27,10 +26,8 @@ type Response struct {
 	Body   string
 }
 
-func newAPI(t testing.TB, dial func(context.Context) (net.Conn, error)) *API {
-	return &API{t: t, client: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-	}}}
+func newAPI(t testing.TB, socket string) *API {
+	return &API{t: t, client: &http.Client{Transport: enginehttp.Transport(socket)}}
 }
 
 // HTTP sends a request and returns the whole answer; path may begin with a version ("/v1.41/…"). A body is nil, an
@@ -68,28 +65,9 @@ func (a *API) Send(req *http.Request) Response {
 
 // Open sends a request and returns the answer with its body still to be read.
 func (a *API) Open(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var r io.Reader
-	switch b := body.(type) {
-	case nil:
-	case io.Reader:
-		r = b
-	case string:
-		if b != "" {
-			r = strings.NewReader(b)
-		}
-	default:
-		j, err := json.Marshal(b)
-		if err != nil {
-			return nil, err
-		}
-		r = bytes.NewReader(j)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, r)
+	req, err := enginehttp.NewRequest(ctx, method, path, body)
 	if err != nil {
 		return nil, err
-	}
-	if r != nil {
-		req.Header.Set("Content-Type", "application/json")
 	}
 	return a.client.Do(req)
 }

@@ -32,7 +32,7 @@ type Image struct {
 	Created time.Time
 }
 
-// File is a file of a layer: a directory if Name ends with a slash, a symbolic link if Link is set.
+// File is a file of an archive: a directory if Name ends with a slash, a symbolic link if Link is set.
 type File struct {
 	Name string
 	Body string
@@ -40,9 +40,8 @@ type File struct {
 	Mode int64 // default: 0755
 }
 
-// Layer returns a tar archive with files.
-func Layer(t testing.TB, files ...File) []byte {
-	t.Helper()
+// Tar returns a tar archive with files.
+func Tar(files ...File) ([]byte, error) {
 	var b bytes.Buffer
 	tw := tar.NewWriter(&b)
 	for _, f := range files {
@@ -57,31 +56,28 @@ func Layer(t testing.TB, files ...File) []byte {
 		if hdr.Mode == 0 {
 			hdr.Mode = 0o755
 		}
-		assert.NilError(t, tw.WriteHeader(hdr))
-		_, err := tw.Write([]byte(f.Body))
-		assert.NilError(t, err)
+		if err := tw.WriteHeader(hdr); err != nil {
+			return nil, err
+		}
+		if _, err := tw.Write([]byte(f.Body)); err != nil {
+			return nil, err
+		}
 	}
-	assert.NilError(t, tw.Close())
-	return b.Bytes()
+	err := tw.Close() // which writes the end
+	return b.Bytes(), err
 }
 
-// BusyboxLayer returns a root file system with busybox and all its commands.
-func BusyboxLayer(t testing.TB) []byte {
+// Layer is Tar for tests.
+func Layer(t testing.TB, files ...File) []byte {
 	t.Helper()
-	files, err := busyboxFiles()
+	b, err := Tar(files...)
 	assert.NilError(t, err)
-	return Layer(t, files...)
+	return b
 }
 
-// Busybox writes BusyboxLayer into a file and returns its path.
-func Busybox(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "rootfs.tar")
-	assert.NilError(t, os.WriteFile(path, BusyboxLayer(t), 0o600))
-	return path
-}
-
-func busyboxFiles() ([]File, error) {
+// BusyboxTar returns a root file system with busybox, all its commands, and a little around them. The busybox has to be
+// static: there is no library.
+func BusyboxTar() ([]byte, error) {
 	path, err := exec.LookPath("busybox")
 	if err != nil {
 		return nil, err
@@ -105,7 +101,23 @@ func busyboxFiles() ([]File, error) {
 			files = append(files, File{Name: "bin/" + c, Link: "busybox"})
 		}
 	}
-	return files, nil
+	return Tar(files...)
+}
+
+// BusyboxLayer is BusyboxTar for tests.
+func BusyboxLayer(t testing.TB) []byte {
+	t.Helper()
+	b, err := BusyboxTar()
+	assert.NilError(t, err)
+	return b
+}
+
+// Busybox writes BusyboxLayer into a file and returns its path.
+func Busybox(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rootfs.tar")
+	assert.NilError(t, os.WriteFile(path, BusyboxLayer(t), 0o600))
+	return path
 }
 
 // BusyboxImage is an image with BusyboxLayer and the command sh.
