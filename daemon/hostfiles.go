@@ -31,7 +31,7 @@ func (d *Daemon) writeHostFiles(in *container.Intent) error {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			return err
 		}
-		step.Reached("wrote", path)
+		step.Reached("wrote the container's", path)
 	}
 	return nil
 }

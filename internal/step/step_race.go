@@ -26,8 +26,8 @@ var (
 	count int
 )
 
-// Reached says that something that outlives the daemon has changed: what, and to or by whom. Of what is no text the type
-// is told.
+// Reached says that something that outlives the daemon has changed: what, and to or by whom: of a path its
+// last element is told, of what is no text its type.
 func Reached(what string, who ...any) {
 	if dir == "" {
 		return
@@ -50,7 +50,7 @@ func Reached(what string, who ...any) {
 	}
 	for _, w := range who {
 		if text, ok := w.(string); ok {
-			what += " " + text
+			what += " " + filepath.Base(text)
 		} else {
 			what += fmt.Sprintf(" %T", w)
 		}
