@@ -233,6 +233,11 @@ func testPortSockets(t *testing.T, d *harness.Daemon, world harness.Place, _ fun
 		id := port(name, "53/udp")
 		d.Place(id).Serve(t, name, "udp", ":53")
 		assert.Equal(t, sender.Ask(t), name+": "+harness.WorldIP)
+		for addr, from := range map[string]harness.Place{ // the container has IPv4 only: the daemon carries it
+			"[" + harness.MachineIP6 + "]:6080": world, "[::1]:6080": machine,
+		} {
+			asks(t, from, "udp", addr, name+": "+endpointOf(d, id, "bridge").Gateway)
+		}
 		d.OK("POST", "/containers/"+id+"/stop?t=0", nil, nil)
 	}
 

@@ -32,7 +32,8 @@ func TestDefaultBridgeKeys(t *testing.T) {
 		return d.For(t)
 	}
 	up := func(d *harness.Daemon, name string) string {
-		return runIn(d, name, "bridge", harness.M{"PortBindings": harness.M{"80/tcp": []harness.M{{"HostPort": "5050"}}}})
+		host := []harness.M{{"HostPort": "5050"}}
+		return runIn(d, name, "bridge", harness.M{"PortBindings": harness.M{"80/tcp": host, "80/udp": host}})
 	}
 	removed := func(d *harness.Daemon, ids ...string) {
 		for _, id := range ids {
@@ -99,13 +100,16 @@ func TestDefaultBridgeKeys(t *testing.T) {
 		d := again(t, harness.M{"iptables": false, "ip6tables": false, "bip": "10.72.0.1/24"}, []string{"nft", "flush", "ruleset"})
 		id := up(d, "kn")
 		d.Place(id).Serve(t, "kn", "tcp", ":80")
+		d.Place(id).Serve(t, "kn", "udp", ":80")
 		assert.Equal(t, in(t, d, "nft", "list", "tables"), "")
 		ip := endpointOf(d, id, "bridge").IPAddress
 		asks(t, world, "tcp", ip+":80", "kn: "+harness.WorldIP) // nothing keeps anybody
-		for _, addr := range []string{"127.0.0.1:5050", "[::1]:5050"} {
-			asks(t, machine, "tcp", addr, "kn: 10.72.0.1") // the daemon carries it
+		for _, proto := range []string{"tcp", "udp"} {
+			for _, addr := range []string{"127.0.0.1:5050", "[::1]:5050"} {
+				asks(t, machine, proto, addr, "kn: 10.72.0.1") // the daemon carries it
+			}
+			asks(t, world, proto, harness.MachineIP+":5050", "kn: 10.72.0.1")
 		}
-		asks(t, world, "tcp", harness.MachineIP+":5050", "kn: 10.72.0.1")
 		removed(d, id)
 	})
 	t.Run("no bridge", func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libnetwork/firewall"
+	"github.com/berthd/berth/libnetwork/relay"
 )
 
 // publication is a port of the host that leads to one of a container. The daemon holds it by a socket that nobody talks
@@ -292,10 +293,11 @@ func (s *Service) relay(sb *sandbox) error {
 	ports := slices.Clone(sb.ports)
 	s.mu.Unlock()
 	for _, p := range ports {
-		if !s.cfg.UserlandProxy || p.proto != "tcp" || p.socket < 0 || p.host.Is4() && s.cfg.IPTables {
+		add := map[string]func(int, relay.Target) error{"tcp": s.relays.Add, "udp": s.relays.AddUDP}[p.proto]
+		if !s.cfg.UserlandProxy || add == nil || p.socket < 0 || p.host.Is4() && s.cfg.IPTables {
 			continue
 		}
-		if err := s.relays.Add(p.socket, func() (netip.AddrPort, bool) { return s.target(sb, p) }); err != nil {
+		if err := add(p.socket, func() (netip.AddrPort, bool) { return s.target(sb, p) }); err != nil {
 			return errdefs.System(err)
 		}
 	}

@@ -1,6 +1,6 @@
-// Package relay carries TCP connections to published ports where the kernel cannot translate: from [::1], and from IPv6 to
-// a container that has only IPv4. One goroutine watches all sockets, so that a port costs next to nothing while nobody
-// connects. What it carries ends with the daemon; the rest, which is nearly everything, passes it by.
+// Package relay carries connections and packets to published ports where the kernel cannot translate: from [::1], and from
+// IPv6 to a container that has only IPv4. One goroutine watches all sockets of TCP, so that a port costs next to nothing
+// while nobody connects. What it carries ends with the daemon; the rest, which is nearly everything, passes it by.
 package relay
 
 import (
@@ -27,7 +27,8 @@ type Relay struct {
 	working sync.WaitGroup
 
 	mu      sync.Mutex
-	sockets map[int]Target
+	sockets map[int]Target // that listen for TCP
+	ports   map[int]*port  // of UDP
 }
 
 // patience is how long a container may take to accept a connection.
@@ -42,7 +43,7 @@ func New() (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch published ports: %w", err)
 	}
-	r := &Relay{poll: os.NewFile(uintptr(fd), "epoll"), sockets: map[int]Target{}}
+	r := &Relay{poll: os.NewFile(uintptr(fd), "epoll"), sockets: map[int]Target{}, ports: map[int]*port{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.working.Go(r.watch)
 	return r, nil
@@ -51,12 +52,16 @@ func New() (*Relay, error) {
 // Close ends the relay and all connections that it carries. Sockets stay open, and nobody listens on them.
 func (r *Relay) Close() {
 	r.mu.Lock()
+	r.cancel()
 	for fd := range r.sockets {
 		deafen(fd)
 	}
 	clear(r.sockets)
+	for _, p := range r.ports {
+		p.end()
+	}
+	clear(r.ports)
 	r.mu.Unlock()
-	r.cancel()
 	r.poll.Close()
 	r.working.Wait()
 }
@@ -89,10 +94,14 @@ func (r *Relay) Add(fd int, to Target) error {
 	return nil
 }
 
-// Remove takes a socket back, before it is closed. Connections that are carried go on.
+// Remove takes a socket back, before it is closed. Connections that are carried go on, flows of UDP end.
 func (r *Relay) Remove(fd int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if p := r.ports[fd]; p != nil {
+		delete(r.ports, fd)
+		p.end()
+	}
 	if _, known := r.sockets[fd]; !known {
 		return
 	}
