@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -35,8 +38,8 @@ func TestKernel(t *testing.T) {
 				name string
 				run  func(*testing.T, *harness.Daemon, *harness.CLI, string)
 			}{
-				{"limits", kernelLimits}, {"cgroup", kernelCgroup}, {"memory runs out", kernelMemory},
-				{"AppArmor", kernelAppArmor},
+				{"limits", kernelLimits}, {"cgroup", kernelCgroup}, {"stats", kernelStats},
+				{"memory runs out", kernelMemory}, {"AppArmor", kernelAppArmor},
 			} {
 				t.Run(part.name, func(t *testing.T) { part.run(t, d.For(t), cli.For(t), w.driver) })
 			}
@@ -132,6 +135,73 @@ func kernelCgroup(t *testing.T, d *harness.Daemon, cli *harness.CLI, driver stri
 		assert.Equal(t, cli.Run("run", "--rm", "--network", "none", "--security-opt", "writable-cgroups=true", "busybox", "sh", "-c",
 			"mkdir /sys/fs/cgroup/x && echo made"), "made")
 	}
+}
+
+// kernelStats compares what stats say of a container that computes, and has a known piece of memory, with the kernel's own
+// counters before and after: so it does not matter what else the machine does.
+func kernelStats(t *testing.T, d *harness.Daemon, cli *harness.CLI, _ string) {
+	const piece = 32 << 20
+	runDetached(t, cli, "busy", "--memory", "128m", "busybox", "sh", "-c", "while :; do :; done")
+	computed := func() (ns uint64) {
+		text, unit := limit(d, t, "busy", "cpuacct.usage", "cpu.stat"), uint64(1)
+		if in, v2 := strings.CutPrefix(text, "usage_usec "); v2 {
+			text, unit = strings.Fields(in)[0], 1000
+		}
+		n, err := strconv.ParseUint(text, 10, 64)
+		assert.NilError(t, err)
+		return n * unit
+	}
+	machine := func() (ns uint64) {
+		b, err := os.ReadFile("/proc/stat")
+		assert.NilError(t, err)
+		for _, ticks := range strings.Fields(string(b))[1:9] {
+			n, err := strconv.ParseUint(ticks, 10, 64)
+			assert.NilError(t, err)
+			ns += n * 10_000_000
+		}
+		return ns
+	}
+	const slack = 100_000_000 // of a sum of counters that are not read at once
+	between := func(what string, least, got, most uint64) {
+		t.Helper()
+		assert.Check(t, least <= got && got <= most, "%s: %d, and not from %d to %d", what, got, least, most)
+	}
+	measure := func() (u usage) {
+		t.Helper()
+		cpu, all, begin := computed(), machine(), time.Now()
+		d.OK("GET", "/containers/busy/stats?stream=0", nil, &u)
+		took := time.Since(begin)
+		between("first CPU time", cpu, u.PreCPU.Usage.Total, u.CPU.Usage.Total-1)
+		between("CPU time", u.PreCPU.Usage.Total, u.CPU.Usage.Total, computed())
+		between("first CPU time of the machine", all-slack, u.PreCPU.System, u.CPU.System-1)
+		between("CPU time of the machine", u.PreCPU.System, u.CPU.System, machine()+slack)
+		between("time between both", 1, uint64(u.Read.Sub(u.PreRead)), uint64(took))
+		between("CPUs", 1, u.CPU.Online, uint64(runtime.NumCPU()))
+		return u
+	}
+	before := measure()
+	cli.Run("exec", "busy", "dd", "if=/dev/zero", "of=/dev/shm/piece", "bs=1M", "count=32")
+	after := measure()
+	between("a known piece of memory", piece-piece/16, after.Memory.Usage-before.Memory.Usage, piece+piece/16)
+	kernel, err := strconv.ParseUint(limit(d, t, "busy", "memory.usage_in_bytes", "memory.current"), 10, 64)
+	assert.NilError(t, err)
+	between("the kernel's count of memory", after.Memory.Usage-piece/16, kernel, after.Memory.Usage+piece/16)
+
+	// what a person sees: one CPU at most, however many there are
+	shown := func() (cpu, mib float64) {
+		t.Helper()
+		line := cli.Run("stats", "--no-stream", "--format", "{{.CPUPerc}} {{.MemUsage}}", "busy")
+		_, err := fmt.Sscanf(line, "%f%% %fMiB / 128MiB", &cpu, &mib)
+		assert.NilError(t, err, line)
+		return cpu, mib
+	}
+	cpu, mib := shown()
+	assert.Check(t, cpu > 0 && cpu < 150, "%f", cpu)
+	between("memory that is shown", piece, uint64(mib*(1<<20)), after.Memory.Usage+piece/16)
+	cli.Run("pause", "busy")
+	cpu, _ = shown()
+	assert.Check(t, cmp.Equal(cpu, 0.0))
+	cli.Run("unpause", "busy")
 }
 
 func kernelMemory(t *testing.T, d *harness.Daemon, cli *harness.CLI, _ string) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func limit(d *harness.Daemon, t *testing.T, id, v1, v2 string) string {
 		if parts[1] != "" {
 			file = v1
 		}
-		if parts[1] == controller || parts[0] == "0" {
+		if slices.Contains(strings.Split(parts[1], ","), controller) || parts[0] == "0" {
 			b, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parts[1], parts[2], file))
 			if os.IsNotExist(err) {
 				continue // hybrid: the unified hierarchy has no controllers

@@ -25,11 +25,13 @@ type usage struct {
 			Total uint64 `json:"total_usage"`
 		} `json:"cpu_usage"`
 		System uint64 `json:"system_cpu_usage"`
+		Online uint64 `json:"online_cpus"`
 	} `json:"cpu_stats"`
 	PreCPU struct {
 		Usage struct {
 			Total uint64 `json:"total_usage"`
 		} `json:"cpu_usage"`
+		System uint64 `json:"system_cpu_usage"`
 	} `json:"precpu_stats"`
 	Memory struct{ Usage, Limit uint64 } `json:"memory_stats"`
 	Pids   struct{ Current uint64 }      `json:"pids_stats"`
