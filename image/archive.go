@@ -37,6 +37,14 @@ type bundle struct {
 	names  []reference.Named
 }
 
+// String is what the image is called: by its first name, or its id.
+func (b bundle) String() string {
+	if len(b.names) > 0 {
+		return reference.FamiliarString(b.names[0])
+	}
+	return b.target.Digest.String()
+}
+
 // archive is what was found in the file of a load: an OCI layout, an archive of docker save, or both in one.
 type archive struct {
 	layout ocispec.ImageLayout

@@ -25,6 +25,9 @@ const maxDocument = 4 << 20
 // attestation is the annotation of manifests in an index that describe another manifest and cannot be run.
 const attestation = "vnd.docker.reference.type"
 
+// attested is the annotation with the digest of the manifest that is described.
+const attested = "vnd.docker.reference.digest"
+
 // Config is what an image presets for its containers: OCI's config with what dockerd adds.
 type Config struct {
 	ocispec.ImageConfig
@@ -114,12 +117,19 @@ func (s *Service) children(ctx context.Context, desc ocispec.Descriptor) ([]ocis
 func (s *Service) walk(ctx context.Context, target ocispec.Descriptor,
 	fn func(desc ocispec.Descriptor, children []ocispec.Descriptor) error,
 ) error {
+	return walk(ctx, target, s.children, fn)
+}
+
+func walk(ctx context.Context, target ocispec.Descriptor,
+	childrenOf func(context.Context, ocispec.Descriptor) ([]ocispec.Descriptor, error),
+	fn func(desc ocispec.Descriptor, children []ocispec.Descriptor) error,
+) error {
 	seen := map[digest.Digest]bool{target.Digest: true}
 	todo := []ocispec.Descriptor{target}
 	for len(todo) > 0 {
 		desc := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		children, err := s.children(ctx, desc)
+		children, err := childrenOf(ctx, desc)
 		if err != nil {
 			return err
 		}
@@ -171,7 +181,7 @@ func (s *Service) openFor(
 		return nil, errdefs.NotFoundf("%s has no manifest of an image", target.Digest)
 	}
 	if platform != nil && !host.Match(*best.desc.Platform) {
-		return nil, errdefs.NotFoundf("image %s is not here for the platform %s", target.Digest, platforms.Format(*platform))
+		return nil, errdefs.NotFoundf("image %s is not here for the platform %s", target.Digest, platforms.FormatAll(*platform))
 	}
 	return best, nil
 }
@@ -185,7 +195,7 @@ func (s *Service) openManifest(ctx context.Context, desc ocispec.Descriptor) (*v
 		return nil, err
 	}
 	p := v.doc.Platform
-	if p.OS == "" && desc.Platform != nil {
+	if desc.Platform != nil && desc.Platform.OS != "" { // configs often lack the variant
 		p = *desc.Platform
 	}
 	v.desc.Platform = &p

@@ -19,7 +19,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	e := setup(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := e.Load(t.Context(), bytes.NewReader(b), func(string) {}); err != nil {
+		if err := e.Load(t.Context(), bytes.NewReader(b), nil, func(string) {}); err != nil {
 			assert.Assert(t, errdefs.IsInvalidParameter(err) || errdefs.IsNotFound(err), "%v", err)
 		}
 	})

@@ -35,8 +35,7 @@ func (s *Service) Inspect(
 		Parent: &empty, Comment: &comment, DockerVersion: &v.doc.DockerVersion, Author: &v.doc.Author,
 		Container: &empty, ContainerConfig: &container.Config{OnBuild: new([]string)},
 		Config:       wireConfig(v.doc.Config),
-		Architecture: v.desc.Platform.Architecture, Variant: v.desc.Platform.Variant,
-		OS: v.desc.Platform.OS, OSVersion: v.desc.Platform.OSVersion,
+		Architecture: v.doc.Architecture, Variant: v.doc.Variant, OS: v.doc.OS, OSVersion: v.doc.OSVersion,
 		Size: size, VirtualSize: &size,
 		GraphDriver: &container.DriverData{Name: s.engine.Driver()},
 		RootFS:      rootFS(v.doc.RootFS),
@@ -47,8 +46,11 @@ func (s *Service) Inspect(
 		created := v.doc.Created.Format(time.RFC3339Nano)
 		r.Created = &created
 	}
+	if r.Identity, err = s.identity(ctx, f.target); err != nil {
+		return nil, fmt.Errorf("inspect %s: %w", ref, missing(ref, err))
+	}
 	if o.Manifests {
-		r.Manifests, err = s.manifests(ctx, f.entry)
+		r.Manifests, err = s.manifests(ctx, f.entry, false)
 	}
 	return r, err
 }

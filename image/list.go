@@ -50,7 +50,7 @@ func (s *Service) list(ctx context.Context, o imagetypes.ListOptions) ([]imagety
 			sum.SharedSize = shares.shared(e.target.Digest)
 		}
 		if o.Manifests {
-			if sum.Manifests, err = s.manifests(ctx, e); err != nil {
+			if sum.Manifests, err = s.manifests(ctx, e, o.Identity); err != nil {
 				return nil, nil, err
 			}
 		}

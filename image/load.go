@@ -6,17 +6,21 @@ import (
 	"io"
 
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Load stores the images of an archive: one of docker save, or an OCI layout in a tar file, plain or compressed. It
 // calls tell with a line, newline included, for each name, and for each image without one. All images are stored, or
-// none. Something wrong with the archive is an InvalidParameter.
-func (s *Service) Load(ctx context.Context, in io.Reader, tell func(line string)) (err error) {
+// none; with platforms each for these, and has to have them. Something wrong with the archive is an InvalidParameter.
+func (s *Service) Load(
+	ctx context.Context, in io.Reader, wanted []ocispec.Platform, tell func(line string),
+) (err error) {
 	ctx, w, err := s.begin(s.engine.Context(ctx))
 	if err != nil {
 		return err
 	}
-	defer func() { w.end(ctx, err != nil) }()
+	w.wanted = wanted
+	defer func() { w.end(ctx, err != nil || len(wanted) > 0) }()
 	a, err := w.readArchive(ctx, in)
 	if err != nil {
 		return err
@@ -28,7 +32,7 @@ func (s *Service) Load(ctx context.Context, in io.Reader, tell func(line string)
 	docs := make([]*variant, len(all))
 	for i, b := range all {
 		if docs[i], err = w.completeWith(ctx, b.target, a.stage.commit); err != nil {
-			return err
+			return fmt.Errorf("load %s: %w", b, err)
 		}
 	}
 	if err := s.nameAll(ctx, all); err != nil {

@@ -315,7 +315,7 @@ func (e *endless) Read(b []byte) (int, error) {
 func TestEndlessArchive(t *testing.T) {
 	e := setup(t)
 	part := testimage.Layer(t, testimage.File{Name: "some/VERSION", Body: "1.0"})[:1024]
-	err := e.Load(t.Context(), &endless{part: part}, func(string) {})
+	err := e.Load(t.Context(), &endless{part: part}, nil, func(string) {})
 	assert.ErrorContains(t, err, "more than 100000 files")
 	assert.Equal(t, len(e.stored()), 0)
 }
@@ -344,7 +344,7 @@ func TestALoadThatIsCancelledLeavesNothing(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer r.Close()
-		done <- e.Load(ctx, r, func(string) {})
+		done <- e.Load(ctx, r, nil, func(string) {})
 	}()
 	_, err := w.Write(archive[:len(archive)/2])
 	assert.NilError(t, err)
@@ -363,7 +363,7 @@ func TestAskingDoesNotWaitForALoad(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer r.Close()
-		done <- e.Load(t.Context(), r, func(string) {})
+		done <- e.Load(t.Context(), r, nil, func(string) {})
 	}()
 	_, err := w.Write(archive[:len(archive)/2])
 	assert.NilError(t, err)
@@ -394,7 +394,7 @@ func TestRestartKeepsImagesAndDropsUnfinishedLoads(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer r.Close()
-		done <- e.Load(ctx, r, func(string) {})
+		done <- e.Load(ctx, r, nil, func(string) {})
 	}()
 	archive := busybox(t, "busybox")
 	_, err := w.Write(archive[:len(archive)/2])

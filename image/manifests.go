@@ -11,8 +11,16 @@ import (
 	imagetypes "github.com/berthd/berth/api/types/image"
 )
 
-// manifests tells of each manifest of an image, here or not, in the order of its index.
-func (s *Service) manifests(ctx context.Context, e *entry) ([]imagetypes.ManifestSummary, error) {
+// manifests tells of each manifest of an image, here or not, in the order of its index, and with identify where the image
+// comes from.
+func (s *Service) manifests(ctx context.Context, e *entry, identify bool) ([]imagetypes.ManifestSummary, error) {
+	var identity *imagetypes.Identity
+	if identify {
+		var err error
+		if identity, err = s.identity(ctx, e.target); err != nil {
+			return nil, err
+		}
+	}
 	descs := []ocispec.Descriptor{e.target}
 	if images.IsIndexType(e.target.MediaType) {
 		var idx ocispec.Index
@@ -26,6 +34,9 @@ func (s *Service) manifests(ctx context.Context, e *entry) ([]imagetypes.Manifes
 		m, err := s.manifest(ctx, e, d)
 		if err != nil {
 			return nil, err
+		}
+		if m.ImageData != nil {
+			m.ImageData.Identity = identity
 		}
 		list = append(list, m)
 	}
@@ -50,7 +61,7 @@ func (s *Service) manifest(ctx context.Context, e *entry, d ocispec.Descriptor) 
 	m.Size.Total = m.Size.Content
 	switch {
 	case d.Annotations[attestation] != "":
-		m.Kind, m.Attestation = "attestation", &imagetypes.AttestationData{For: d.Annotations["vnd.docker.reference.digest"]}
+		m.Kind, m.Attestation = "attestation", &imagetypes.AttestationData{For: d.Annotations[attested]}
 	case images.IsManifestType(d.MediaType):
 		m.Kind, m.ImageData = "image", &imagetypes.ImageData{Containers: []string{}}
 		if d.Platform != nil {

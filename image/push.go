@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -119,6 +120,7 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 	if err != nil {
 		return errdefs.System(fmt.Errorf("push %s: %w", reference.FamiliarString(p.name), err))
 	}
+	p.noteSource(ctx, target)
 	p.tellTransfer("push", p.name, v.labels())
 	tag := tagOf(p.name)
 	p.out.say("", fmt.Sprintf("%s: digest: %s size: %d", tag, target.Digest, target.Size))
@@ -126,6 +128,21 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 		"Tag": tag, "Digest": target.Digest.String(), "Size": target.Size,
 	}})
 	return nil
+}
+
+// noteSource notes that the registry has what was pushed, for identity, and so that it need not be sent to another
+// repository of the same registry. A push that is done does not fail for it.
+func (p *push) noteSource(ctx context.Context, target ocispec.Descriptor) {
+	note, err := docker.AppendDistributionSourceLabel(p.engine.Content(), p.name.String())
+	if err == nil {
+		err = p.walk(ctx, target, func(desc ocispec.Descriptor, _ []ocispec.Descriptor) error {
+			_, err := note(ctx, desc)
+			return err
+		})
+	}
+	if err != nil {
+		log.G(ctx).WithError(err).Warnf("cannot note where %s was pushed to", p.name)
+	}
 }
 
 // send uploads what the registry does not have yet.

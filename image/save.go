@@ -17,8 +17,8 @@ import (
 )
 
 // Save writes images to an archive that is both an OCI layout and one of docker save. A name without a tag means all
-// tags of the repository. With platforms only the manifests for these are written. No image is a NotFound, which comes
-// before the first byte.
+// tags of the repository. With platforms only the manifests for these are written; with one, as an image for it alone. No
+// image is a NotFound, and so is one that lacks a platform; it comes before the first byte.
 func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Platform, out io.Writer) error {
 	ctx = s.engine.Context(ctx)
 	opts := []imagearchive.ExportOpt{imagearchive.WithSkipMissing(s.engine.Content())}
@@ -34,14 +34,15 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 			return err
 		}
 		for _, f := range fs {
-			if _, err := s.open(ctx, f.target); err != nil {
-				return missing(ref, err)
+			target, err := s.toSave(ctx, ref, f.target, wanted)
+			if err != nil {
+				return err
 			}
 			if len(f.matched) == 0 {
-				opts = append(opts, imagearchive.WithManifest(f.target))
+				opts = append(opts, imagearchive.WithManifest(target))
 			}
 			for _, n := range f.matched {
-				opts = append(opts, imagearchive.WithImages([]images.Image{{Name: n.String(), Target: f.target}}))
+				opts = append(opts, imagearchive.WithImages([]images.Image{{Name: n.String(), Target: target}}))
 			}
 			all = append(all, f)
 		}
@@ -56,6 +57,30 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 		s.tell("save", f.id(), f.id(), s.labelsOf(ctx, f.entry))
 	}
 	return nil
+}
+
+// toSave returns what is written of target, after a look whether all that is wanted is here.
+func (s *Service) toSave(
+	ctx context.Context, ref string, target ocispec.Descriptor, wanted []ocispec.Platform,
+) (ocispec.Descriptor, error) {
+	if len(wanted) == 0 {
+		_, err := s.open(ctx, target)
+		return target, missing(ref, err)
+	}
+	for _, p := range wanted {
+		v, err := s.openFor(ctx, target, &p)
+		if errdefs.IsNotFound(err) {
+			return target, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
+				ref, platforms.FormatAll(p))
+		}
+		if err != nil {
+			return target, missing(ref, err)
+		}
+		if len(wanted) == 1 {
+			target = ocispec.Descriptor{MediaType: v.desc.MediaType, Digest: v.desc.Digest, Size: v.desc.Size}
+		}
+	}
+	return target, nil
 }
 
 // findAll is find for a name that may mean a whole repository.

@@ -106,7 +106,7 @@ func (e *env) use(id string, uses ...image.Use) {
 
 // load loads an archive and returns the lines that were told.
 func (e *env) load(archive []byte) (lines []string, err error) {
-	err = e.Load(e.t.Context(), bytes.NewReader(archive), func(l string) { lines = append(lines, l) })
+	err = e.Load(e.t.Context(), bytes.NewReader(archive), nil, func(l string) { lines = append(lines, l) })
 	return lines, err
 }
 

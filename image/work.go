@@ -40,8 +40,9 @@ const (
 // image refers to it. It is used by one goroutine.
 type work struct {
 	*Service
-	lease leases.Lease
-	blobs int
+	lease  leases.Lease
+	blobs  int
+	wanted []ocispec.Platform // those that images are stored for; nil: all that they have
 }
 
 // begin starts work and returns the context to do it with.
@@ -54,12 +55,12 @@ func (s *Service) begin(ctx context.Context) (context.Context, *work, error) {
 	return leases.WithLease(ctx, l.ID), &work{Service: s, lease: l}, nil
 }
 
-// end gives the lease back. If the work failed, what it stored is gone when end returns.
-func (w *work) end(ctx context.Context, failed bool) {
+// end gives the lease back. With collect, what was stored and no image needs is gone when end returns.
+func (w *work) end(ctx context.Context, collect bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
 	defer cancel()
 	var opts []leases.DeleteOpt
-	if failed {
+	if collect {
 		opts = append(opts, leases.SynchronousDelete)
 	}
 	if err := w.engine.Leases().Delete(ctx, w.lease, opts...); err != nil && !cerrdefs.IsNotFound(err) {
@@ -176,7 +177,7 @@ func (w *work) completeWith(
 	ctx context.Context, target ocispec.Descriptor, before func(context.Context, *variant) error,
 ) (*variant, error) {
 	store := w.engine.Content()
-	err := w.walk(ctx, target, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {
+	err := walk(ctx, target, w.children, func(desc ocispec.Descriptor, children []ocispec.Descriptor) error {
 		info, err := store.Info(ctx, desc.Digest)
 		if err != nil {
 			return err
@@ -191,9 +192,9 @@ func (w *work) completeWith(
 		_, err = images.SetChildrenLabels(store, known)(ctx, desc)
 		return err
 	})
-	var v *variant
+	var all []*variant
 	if err == nil {
-		v, err = w.open(ctx, target)
+		all, err = w.toUnpack(ctx, target)
 	}
 	if cerrdefs.IsNotFound(err) || errdefs.IsNotFound(err) {
 		return nil, errdefs.InvalidParameter(fmt.Errorf("the image is not complete: %w", err))
@@ -201,17 +202,19 @@ func (w *work) completeWith(
 	if err != nil {
 		return nil, err
 	}
-	if err := before(ctx, v); err != nil {
-		return nil, err
-	}
-	if err := w.unpack(ctx, v); err != nil {
-		var system syscall.Errno // the disk's fault, say; everything else is the image's
-		if ctx.Err() != nil || errors.As(err, &system) {
+	for _, v := range all {
+		if err := before(ctx, v); err != nil {
 			return nil, err
 		}
-		return nil, errdefs.InvalidParameter(err)
+		if err := w.unpack(ctx, v); err != nil {
+			var system syscall.Errno // the disk's fault, say; everything else is the image's
+			if ctx.Err() != nil || errors.As(err, &system) {
+				return nil, err
+			}
+			return nil, errdefs.InvalidParameter(err)
+		}
 	}
-	return v, nil
+	return all[0], nil
 }
 
 // unpack makes the snapshots of v's layers, as far as they are not here.

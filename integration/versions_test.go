@@ -2,6 +2,7 @@ package integration
 
 import (
 	"io"
+	"strings"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -17,7 +18,25 @@ func TestOldVersions(t *testing.T) {
 	startBody(t, d) // it starts the daemon anew, so it is no subtest
 	t.Run("wait for a removal that fails", func(t *testing.T) { failedRemoval(t, d.For(t)) })
 	t.Run("a container without a network has none", func(t *testing.T) { networkDisabled(t, d.For(t)) })
+	t.Run("a push without credentials", func(t *testing.T) { pushWithoutAuth(t, d.For(t)) })
 	t.Run("a network is free once its container has stopped", func(t *testing.T) { freeNetwork(t, d.For(t)) })
+}
+
+// pushWithoutAuth: below 1.24 credentials that are not in the header are in the body; from then on there are none.
+func pushWithoutAuth(t *testing.T, d *harness.Daemon) {
+	for _, tc := range []struct {
+		version, body string
+		status        int
+		message       string
+	}{
+		{"1.23", "", 400, "Bad parameters and missing X-Registry-Auth: EOF"},
+		{"1.23", `{"username":"me"}`, 404, "An image does not exist locally with the tag: nothing"},
+		{"1.24", "", 404, "An image does not exist locally with the tag: nothing"},
+	} {
+		resp := d.HTTP("POST", "/v"+tc.version+"/images/nothing/push?tag=1", tc.body)
+		assert.Equal(t, resp.Status, tc.status, resp.Body)
+		assert.Equal(t, strings.TrimSpace(resp.Message()), tc.message)
+	}
 }
 
 // startBody: a start below 1.24 takes a HostConfig, whole or not at all, for good.

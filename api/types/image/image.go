@@ -49,7 +49,8 @@ type ManifestSize struct {
 // ImageData tells of the manifest of an image.
 type ImageData struct {
 	Platform   ocispec.Platform
-	Containers []string // ids of those that use it
+	Identity   *Identity `json:",omitempty"` // of the image; only when asked for
+	Containers []string  // ids of those that use it
 	Size       struct{ Unpacked int64 }
 }
 
@@ -84,6 +85,17 @@ type InspectResponse struct {
 	Metadata    Metadata
 	Descriptor  *ocispec.Descriptor `json:",omitempty"`
 	Manifests   []ManifestSummary   `json:",omitempty"` // only when asked for
+	Identity    *Identity           `json:",omitempty"`
+}
+
+// Identity is what is known of where an image comes from. Berth checks no signatures and builds nothing.
+type Identity struct {
+	Pull []PullIdentity
+}
+
+// PullIdentity is a repository that an image was pulled from or pushed to.
+type PullIdentity struct {
+	Repository string
 }
 
 // Config is what an image presets for its containers, as inspect shows it.

@@ -13,6 +13,8 @@ type ListOptions struct {
 	SharedSize bool
 	// Manifests has those of each image listed.
 	Manifests bool
+	// Identity has it told with the manifests where each image comes from.
+	Identity bool
 }
 
 // InspectOptions say what to tell of an image.

@@ -7,6 +7,7 @@ type Behaviour struct {
 	PlainErrors      bool // below 1.24: errors are plain text, not JSON
 	StartTakesBody   bool // below 1.24: the body of start is a HostConfig that replaces the stored one
 	KillIgnoresIdle  bool // below 1.20: kill of a container that does not run succeeds and does nothing
+	PushAuthInBody   bool // below 1.24: a push without the header for credentials has them in its body
 	EarlyWaitHeaders bool // from 1.30: wait sends its status and headers before it waits
 	SilentRemoveWait bool // 1.30 to 1.33: wait for a removal that failed has an empty body
 	MultiplexedTypes bool // from 1.42: streams without a TTY say so in their content type
@@ -33,6 +34,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.PlainErrors = true })}},
 		{Below: "1.24", What: "start takes a HostConfig", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StartTakesBody = true })}},
+		{Below: "1.24", What: "push has credentials in its body", Do: []effect{
+			behaviour(func(b *Behaviour) { b.PushAuthInBody = true })}},
 		{From: "1.28", What: "attach over WebSocket is binary", Do: []effect{
 			behaviour(func(b *Behaviour) { b.BinaryFrames = true })}},
 		{From: "1.30", What: "wait answers its headers at once", Do: []effect{

@@ -22,6 +22,8 @@ func imageRequestChanges() []Change {
 			func(o *image.PushOptions) ([]string, error) { o.Platform = nil; return nil, nil })}},
 		{Below: "1.47", What: "manifests of the list is ignored", Do: []effect{request(
 			func(o *image.ListOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
+		{Below: "1.54", What: "identity of the list is ignored", Do: []effect{request(
+			func(o *image.ListOptions) ([]string, error) { o.Identity = false; return nil, nil })}},
 		{Below: "1.48", What: "manifests of inspect is ignored", Do: []effect{request(
 			func(o *image.InspectOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
 		{Below: "1.49", What: "platform of inspect is ignored", Do: []effect{request(
@@ -105,6 +107,7 @@ func imageInspectChanges() []Change {
 		{Below: "1.52", What: "the overlay driver is called overlay2", Do: imageInspect(func(r *image.InspectResponse) {
 			r.GraphDriver = overlay2(r.GraphDriver)
 		})},
+		{Below: "1.53", What: "no identity", Do: imageInspect(func(r *image.InspectResponse) { r.Identity = nil })},
 		{Below: "1.52", What: "no descriptor", Do: imageInspect(func(r *image.InspectResponse) { r.Descriptor = nil })},
 		{From: "1.50", What: "no fields that belong to containers in Config", Do: imageInspect(
 			func(r *image.InspectResponse) {

@@ -26,12 +26,16 @@ type Backend interface {
 	Inspect(ctx context.Context, ref string, o imagetypes.InspectOptions) (*imagetypes.InspectResponse, error)
 	History(ctx context.Context, ref string, platform *ocispec.Platform) ([]imagetypes.HistoryItem, error)
 	// Load calls tell with a line for each image.
-	Load(ctx context.Context, in io.Reader, tell func(line string)) error
+	Load(ctx context.Context, in io.Reader, platforms []ocispec.Platform, tell func(line string)) error
 	Import(ctx context.Context, o imagetypes.ImportOptions, in io.Reader) (id string, err error)
 	// ImportURL calls tell for each message; until the first the error can become a status.
 	ImportURL(ctx context.Context, o imagetypes.ImportOptions, src string, tell func(imagetypes.Message)) (id string, err error)
 	Tag(ctx context.Context, src, dst string) error
 	Delete(ctx context.Context, ref string, force bool) ([]imagetypes.DeleteResponse, error)
+	// DeleteVariants removes an image for some platforms only.
+	DeleteVariants(
+		ctx context.Context, ref string, platforms []ocispec.Platform, force bool,
+	) ([]imagetypes.DeleteResponse, error)
 	Prune(ctx context.Context, f filters.Args) (imagetypes.PruneResponse, error)
 	// Save writes nothing before it knows that all images are there.
 	Save(ctx context.Context, refs []string, platforms []ocispec.Platform, out io.Writer) error
@@ -84,9 +88,13 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	o := imagetypes.ListOptions{
 		Filters: f, SharedSize: httputil.Bool(r, "shared-size"), Manifests: httputil.Bool(r, "manifests"),
+		Identity: httputil.Bool(r, "identity"),
 	}
 	if _, err := versions.Request(p, &o); err != nil {
 		return err
+	}
+	if o.Identity && !o.Manifests {
+		return errdefs.InvalidParameterf("conflicting options: identity requires manifests=1")
 	}
 	list, err := rt.backend.List(r.Context(), o)
 	if err != nil {
@@ -125,12 +133,9 @@ func (rt *router) load(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if len(wanted) > 0 {
-		return errdefs.NotImplementedf("loading an image for one platform only is not built into Berth: load all of it")
-	}
 	s := newStream(w, r)
 	s.begin()
-	return s.end(rt.backend.Load(r.Context(), r.Body, func(line string) { s.tell(imagetypes.Message{Stream: line}) }))
+	return s.end(rt.backend.Load(r.Context(), r.Body, wanted, func(line string) { s.tell(imagetypes.Message{Stream: line}) }))
 }
 
 // create pulls an image, or imports a file system that the request brings.
@@ -197,10 +202,20 @@ func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
 	if strings.TrimSpace(name) == "" {
 		return errdefs.InvalidParameterf("image name cannot be blank")
 	}
-	if versions.FromContext(r.Context()).DeletePlatforms && r.URL.Query().Has("platforms") {
-		return errdefs.NotImplementedf("removing an image for some platforms only is not built into Berth: remove all of it")
+	var wanted []ocispec.Platform
+	if versions.FromContext(r.Context()).DeletePlatforms {
+		var err error
+		if wanted, err = jsonPlatforms(r.URL.Query()["platforms"]); err != nil {
+			return err
+		}
 	}
-	list, err := rt.backend.Delete(r.Context(), name, httputil.Bool(r, "force"))
+	var list []imagetypes.DeleteResponse
+	var err error
+	if force := httputil.Bool(r, "force"); len(wanted) > 0 {
+		list, err = rt.backend.DeleteVariants(r.Context(), name, wanted, force)
+	} else {
+		list, err = rt.backend.Delete(r.Context(), name, force)
+	}
 	if err != nil {
 		return err
 	}
@@ -248,7 +263,7 @@ func (rt *router) prune(w http.ResponseWriter, r *http.Request) error {
 }
 
 // queryPlatforms reads the platforms, as JSON, that save and load take from some version on.
-func queryPlatforms(r *http.Request) (all []ocispec.Platform, _ error) {
+func queryPlatforms(r *http.Request) ([]ocispec.Platform, error) {
 	texts := r.URL.Query()["platform"]
 	switch most := versions.FromContext(r.Context()).ImagePlatforms; {
 	case most == 0:
@@ -257,6 +272,10 @@ func queryPlatforms(r *http.Request) (all []ocispec.Platform, _ error) {
 		return nil, errdefs.InvalidParameterf("multiple platform parameters are not supported in this API version; " +
 			"use API version 1.52 or later")
 	}
+	return jsonPlatforms(texts)
+}
+
+func jsonPlatforms(texts []string) (all []ocispec.Platform, _ error) {
 	for _, s := range texts {
 		p, err := jsonPlatform(s)
 		if err != nil {

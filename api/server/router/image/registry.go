@@ -3,6 +3,7 @@ package image
 import (
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,10 +14,13 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// credentials reads the header that clients send credentials in. One that cannot be read counts as none, as with
+// authHeader is the header that clients send credentials in.
+const authHeader = "X-Registry-Auth"
+
+// credentials reads authHeader. One that cannot be read counts as none, as with
 // dockerd: clients send all kinds of things where there is nothing to say.
 func credentials(r *http.Request) (auth imagetypes.Auth) {
-	b, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Auth"))
+	b, err := base64.URLEncoding.DecodeString(r.Header.Get(authHeader))
 	if err != nil {
 		return auth
 	}
@@ -50,8 +54,14 @@ func (rt *router) push(w http.ResponseWriter, r *http.Request) (err error) {
 	if o.Platform, err = queryPlatform(r); err != nil {
 		return err
 	}
-	if _, err := versions.Request(versions.FromContext(r.Context()), &o); err != nil {
+	p := versions.FromContext(r.Context())
+	if _, err := versions.Request(p, &o); err != nil {
 		return err
+	}
+	if p.PushAuthInBody && r.Header.Get(authHeader) == "" {
+		if err := json.NewDecoder(io.LimitReader(r.Body, httputil.MaxBody)).Decode(&o.Auth); err != nil {
+			return errdefs.InvalidParameterf("Bad parameters and missing %s: %w", authHeader, err)
+		}
 	}
 	s := newStream(w, r)
 	return s.end(rt.backend.Push(r.Context(), o, s.tell))
