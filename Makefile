@@ -52,7 +52,7 @@ test: ## run everything: format, vet, staticcheck, unit and integration tests, r
 lint: ## check format, go vet and staticcheck
 	@unformatted=$$(gofmt -l .); \
 	[ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:" $$unformatted; exit 1; }
-	go vet ./...
+	go vet -tags compose,vm ./...
 	go tool staticcheck ./...
 
 .PHONY: compose
@@ -62,7 +62,7 @@ compose: ## run docker compose v1 and v2 against Berth; apart from test, for wha
 	go run ./internal/testrun -race -count=1 -tags compose -run TestCompose ./integration
 
 .PHONY: vm-test
-vm-test: ## run the tests of cgroups and shims in throwaway machines with cgroup v2, without systemd and with it
+vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, without systemd and with it, and more networks
 	scripts/setup vm
 	scripts/vm-test
 
