@@ -39,11 +39,15 @@ func (r *Registry) tryClaim(once containertypes.Once, id string) (_ *Record, wai
 		r.claims[once.Key] = &claim{digest: once.Digest, id: id, done: make(chan struct{})}
 		return nil, nil, nil
 	}
-	if cl.digest != once.Digest {
-		return nil, nil, errdefs.Conflictf("the Idempotency-Key %q was sent with another request before, which made container %s: "+
-			"a new request needs a key of its own", once.Key, cl.id)
-	}
 	c := r.byID[cl.id]
+	if cl.digest != once.Digest {
+		verb := "made"
+		if c == nil {
+			verb = "is making"
+		}
+		return nil, nil, errdefs.Conflictf("the Idempotency-Key %q was sent with another request before, which %s container %s: "+
+			"a new request needs a key of its own", once.Key, verb, cl.id)
+	}
 	if c == nil {
 		return nil, cl.done, nil
 	}

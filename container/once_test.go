@@ -58,6 +58,13 @@ func TestARequestIsCarriedOutOnce(t *testing.T) {
 	assert.Assert(t, errdefs.IsConflict(err))
 	assert.ErrorContains(t, err, `the Idempotency-Key "k" was sent with another request before, which made container `+made)
 
+	making := containertypes.Once{Key: "k2", Digest: "d"}
+	_, err = again.Claim(t.Context(), making, "new")
+	assert.NilError(t, err)
+	making.Digest = "other"
+	_, err = again.Claim(t.Context(), making, ids.New())
+	assert.ErrorContains(t, err, "which is making container new")
+
 	c, err := again.Get(made)
 	assert.NilError(t, err)
 	_, err = c.Update(func(in *Intent) error { in.Desired = Gone; return nil })

@@ -46,16 +46,21 @@ func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktype
 		if rec.Network.Networks[name] != nil {
 			return errdefs.Forbiddenf("endpoint with name %s already exists in network %s", trimName(rec.Name), name)
 		}
+		var stack undo.Stack
+		if err := recordNetwork(c, rec.Network.Toward(name)); err != nil {
+			return err
+		}
+		stack.Push("record the networks as they were", func(context.Context) error { return recordNetwork(c, rec.Network) })
 		member := d.networkContainer(&rec.Intent)
 		set, err := d.networks.Connect(ctx, member, rec.Network, name, ep)
 		if err != nil {
-			return err
+			return stack.Run(ctx, err)
 		}
-		var stack undo.Stack
 		stack.Push("disconnect the container again", func(ctx context.Context) error {
 			_, err := d.networks.Disconnect(ctx, member, set, n)
 			return err
 		})
+		stack.Push("write the container's files again", func(context.Context) error { return d.writeHostFiles(&rec.Intent) })
 		if err := d.updateNetwork(c, set); err != nil {
 			return stack.Run(ctx, err)
 		}
@@ -126,24 +131,53 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		case connected(rec) && n == nil:
 			return errdefs.NotFoundf("network %s not found", ref)
 		}
-		// Recorded first: an interface that the record does not name is taken away at the next start of the daemon.
+		if connected(rec) {
+			return d.leave(ctx, c, n)
+		}
 		without := rec.Network.Clone()
 		delete(without.Networks, name)
 		if err := recordNetwork(c, without); err != nil {
 			return err
 		}
-		if !connected(rec) {
-			if n != nil {
-				d.networks.TellDisconnect(n, rec.ID)
-			}
-			return nil
+		if n != nil {
+			d.networks.TellDisconnect(n, rec.ID)
 		}
-		set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
-		if err != nil {
-			return errdefs.Join(err, recordNetwork(c, rec.Network))
-		}
-		return d.updateNetwork(c, set)
+		return nil
 	})
+}
+
+// leave takes a container that runs out of a network.
+func (d *Daemon) leave(ctx context.Context, c *container.Container, n *libnetwork.Network) error {
+	rec := c.Snapshot()
+	if err := recordNetwork(c, rec.Network.Toward(n.Name)); err != nil {
+		return err
+	}
+	set, err := d.networks.Disconnect(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
+	if err != nil {
+		return errdefs.Join(err, recordNetwork(c, rec.Network))
+	}
+	return d.updateNetwork(c, set.Toward(""))
+}
+
+// endChange ends what an earlier daemon was at with the networks of a container that runs: a connection that was begun has
+// not happened, and one that was being ended has ended.
+func (d *Daemon) endChange(ctx context.Context, c *container.Container) error {
+	rec := c.Snapshot()
+	if rec.Network.Changing == "" {
+		return nil
+	}
+	n, err := d.networks.Find(rec.Network.Changing)
+	switch {
+	case err == nil && rec.Network.Networks[n.Name] != nil:
+		return d.leave(ctx, c, n)
+	case err != nil && !errdefs.IsNotFound(err):
+		return err
+	}
+	set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network)
+	if err != nil {
+		return err
+	}
+	return d.updateNetwork(c, set.Toward(""))
 }
 
 func recordNetwork(c *container.Container, set network.Settings) error {
@@ -154,18 +188,12 @@ func recordNetwork(c *container.Container, set network.Settings) error {
 	return err
 }
 
-// updateNetwork records what has become of the network of a container that runs, and tells the container by its files.
+// updateNetwork tells a container that runs, by its files, what has become of its networks, and then records it.
 func (d *Daemon) updateNetwork(c *container.Container, set network.Settings) error {
-	rec, err := c.Update(func(in *container.Intent) error {
-		in.Network = set
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	in := rec.Intent
+	in := c.Snapshot().Intent
+	in.Network = set
 	if err := d.writeHostFiles(&in); err != nil {
 		return errdefs.System(fmt.Errorf("write the container's hosts and resolv.conf: %w", err))
 	}
-	return nil
+	return recordNetwork(c, set)
 }

@@ -142,7 +142,7 @@ func disconnected(s network.Settings) network.Settings {
 	if s.SandboxKey != "" {
 		s.LastSandboxID, s.LastSandboxKey = s.SandboxID, s.SandboxKey
 	}
-	s.SandboxID, s.SandboxKey, s.Ports = "", "", nil
+	s.SandboxID, s.SandboxKey, s.Ports, s.Changing = "", "", nil, ""
 	for name, ep := range s.Networks {
 		s.Networks[name] = ep.Disconnected()
 	}

@@ -179,6 +179,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 	if rec.Frozen != 0 {
 		warn(ctx, "thaw container "+c.ID+" after a commit that was cut short", d.thaw(ctx, c))
 	}
+	warn(ctx, "end what was begun with the networks of container "+c.ID, d.endChange(ctx, c))
 	d.adoptExecs(c, l, begun)
 	d.work.Go(func() { d.monitor(c, l) })
 	d.endUpdate(ctx, c, t)

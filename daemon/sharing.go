@@ -16,14 +16,15 @@ import (
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/internal/undo"
+	"github.com/berthd/berth/libnetwork"
 	"github.com/berthd/berth/oci"
 )
 
 // otherContainer returns the container that a mode of the form "container:<name or id>" speaks of.
 func otherContainer(mode string) (ref string, ok bool) { return strings.CutPrefix(mode, "container:") }
 
-// pinSharing replaces the names of the containers whose namespaces are to be shared by their ids: a rename changes nothing.
-// That a network's container is missing is said at the start, as dockerd does.
+// pinSharing replaces the names of the containers whose namespaces are to be shared, or that links lead to, by their ids: a
+// rename changes nothing. That a network's container is missing is said at the start, as dockerd does.
 func (d *Daemon) pinSharing(hc *containertypes.HostConfig) error {
 	for _, mode := range []*string{&hc.PidMode, &hc.IpcMode, (*string)(&hc.NetworkMode)} {
 		ref, ok := otherContainer(*mode)
@@ -36,6 +37,20 @@ func (d *Daemon) pinSharing(hc *containertypes.HostConfig) error {
 		case mode != (*string)(&hc.NetworkMode):
 			return errdefs.InvalidParameter(err)
 		}
+	}
+	if !slices.Contains([]containertypes.NetworkMode{"", "default", libnetwork.DefaultBridge}, hc.NetworkMode) {
+		return nil // other networks have links of their own
+	}
+	for i, l := range hc.Links {
+		name, alias, ok := strings.Cut(l, ":")
+		if !ok {
+			alias = name
+		}
+		c, err := d.containers.Get(name)
+		if err != nil {
+			return errdefs.InvalidParameterf("could not get container for %s: %w", name, err)
+		}
+		hc.Links[i] = c.ID + ":" + alias
 	}
 	return nil
 }

@@ -62,7 +62,8 @@ func (d *Daemon) waitHealthy(ctx context.Context, c *container.Container, begin 
 	}
 	found()
 	rec, err := c.Await(ctx, func(now *container.Record) bool {
-		return !now.State.Running || now.Removed || now.State.Live() && now.Health != nil && now.Health.Status == "healthy"
+		// Of a run whose shim is silent the exit code comes later.
+		return !now.State.Running && !now.State.Untold || now.Removed || now.State.Live() && now.Health != nil && now.Health.Status == "healthy"
 	})
 	if err != nil {
 		return containertypes.WaitResponse{StatusCode: -1}, err

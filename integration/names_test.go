@@ -128,6 +128,19 @@ func TestLinksAndIsolation(t *testing.T) {
 	assert.Check(t, !d.Place(alone).Reaches("tcp", ip+":80"))
 	asks(t, d.Place(alone), "tcp", harness.WorldIP+":80", "world: "+harness.MachineIP)
 
+	// A link leads to a container, whatever that is called.
+	d.OK("POST", "/containers/db/rename?name=sea", nil, nil)
+	runIn(d, "db", "bridge", nil)
+	d.OK("POST", "/containers/front/restart?t=0", nil, nil)
+	out, _ = d.Exec(front, "cat", "/etc/hosts")
+	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase %s sea\n", ip, db[:12])), out)
+	var linked struct{ HostConfig struct{ Links []string } }
+	d.OK("GET", "/containers/front/json", nil, &linked)
+	assert.DeepEqual(t, linked.HostConfig.Links, []string{"/sea:/front/base"})
+	resp := d.HTTP("POST", "/containers/create", harness.M{"Image": "busybox", "Cmd": []string{"true"},
+		"HostConfig": harness.M{"Links": []string{"db:a", "nosuch:b"}}})
+	assert.Equal(t, says(resp), "400 could not get container for nosuch: No such container: nosuch")
+
 	joined := runIn(d, "joined", "container:front", nil)
 	out, _ = d.Exec(joined, "hostname")
 	assert.Equal(t, strings.TrimSpace(out), front[:12])

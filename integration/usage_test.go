@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -206,8 +207,14 @@ func TestPruneIsAlone(t *testing.T) {
 func TestWaitFollowsTheExitCode(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	id := d.Run("quiet", "sleep", "1000")
+	spec := harness.Spec("sleep", "1000")
+	spec["Healthcheck"] = harness.M{"Test": []string{"CMD", "false"}}
+	id := d.Create("quiet", spec)
+	d.API.Start(id)
 	shim, pid := shimOf(t, d, id), d.Inspect(id).State.Pid
+	healthy, err := d.Open(t.Context(), "POST", "/containers/"+id+"/wait?condition=healthy", nil)
+	assert.NilError(t, err)
+	defer healthy.Body.Close()
 	shim("STOP")
 	inSandbox(t, d, fmt.Sprintf("busybox kill -KILL %d", pid))
 	d.Eventually("it is shown", func() bool { return d.Inspect(id).State.Status == "exited" })
@@ -216,9 +223,11 @@ func TestWaitFollowsTheExitCode(t *testing.T) {
 	assert.NilError(t, err)
 	defer resp.Body.Close()
 	shim("CONT")
-	var w struct{ StatusCode int }
-	assert.NilError(t, json.NewDecoder(resp.Body).Decode(&w))
-	assert.Equal(t, w.StatusCode, 137)
+	for _, body := range []io.Reader{resp.Body, healthy.Body} {
+		var w struct{ StatusCode int }
+		assert.NilError(t, json.NewDecoder(body).Decode(&w))
+		assert.Equal(t, w.StatusCode, 137)
+	}
 	assert.Equal(t, d.Inspect(id).State.ExitCode, 137)
 	assert.Equal(t, d.Inspect(id).State.Error, "")
 }

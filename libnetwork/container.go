@@ -228,22 +228,28 @@ func (s *Service) Connect(ctx context.Context, c Container, set network.Settings
 	return set, err
 }
 
-// Disconnect takes a running container out of a network.
+// Disconnect takes a running container out of a network. It may be repeated.
 func (s *Service) Disconnect(ctx context.Context, c Container, set network.Settings, n *Network) (network.Settings, error) {
 	set = set.Clone()
 	err := s.alter(ctx, c, &set, func(sb *sandbox, h *netlink.Handle, _ *undo.Stack) error {
+		delete(set.Networks, n.Name)
 		for _, ep := range sb.endpoints {
 			if ep.network.ID == n.ID {
-				delete(set.Networks, n.Name)
 				return s.unplug(sb, ep, h)
 			}
 		}
-		return errdefs.Systemf("container %s is not connected to network %s", c.ID, n.Name)
+		return nil
 	})
 	if err == nil {
 		s.tell("disconnect", n, c.ID)
 	}
 	return set, err
+}
+
+// Refresh has routes, published ports and firewall follow the networks that a running container is in.
+func (s *Service) Refresh(ctx context.Context, c Container, set network.Settings) (network.Settings, error) {
+	set = set.Clone()
+	return set, s.alter(ctx, c, &set, func(*sandbox, *netlink.Handle, *undo.Stack) error { return nil })
 }
 
 // alter changes the networks of a running container: afterwards routes, published ports and firewall follow. fn puts on

@@ -19,6 +19,15 @@ type Settings struct {
 	LastSandboxKey string `json:",omitempty"`
 	Ports          nat.PortMap
 	Networks       map[string]*EndpointSettings
+	// Changing is the network that the running container is being connected to, or taken out of: a daemon that finds it
+	// ends that.
+	Changing string `json:",omitempty"`
+}
+
+// Toward returns s with another Changing.
+func (s Settings) Toward(network string) Settings {
+	s.Changing = network
+	return s
 }
 
 // EndpointSettings is one connection of a container to a network.

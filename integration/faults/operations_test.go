@@ -3,6 +3,7 @@ package faults
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -56,11 +57,12 @@ func (s *stepper) processes() []string {
 }
 
 // checkRuns checks that a container of runFull can be used: its port leads to it, its volumes are mounted, its limit is as
-// shown, it has the interfaces that are shown, and no process that is not.
+// shown, it has the interfaces that are shown, their addresses in its hosts file, and the right default route.
 func (s *stepper) checkRuns(name string) {
 	s.t.Helper()
 	out, code := s.Exec(name, "sh", "-c", "nc -l -p 80 -e echo hello >/dev/null 2>&1 & "+
 		"grep -c -e ' /memory ' -e ' /anonymous ' /proc/mounts; ls /sys/class/net; "+
+		"grep -c $(hostname) /etc/hosts; ip route | grep default | cut -d ' ' -f 3; "+
 		"cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max")
 	assert.Check(s.t, code == 0, "%q", out)
 	s.Eventually("the published port leads to the container", func() bool {
@@ -69,11 +71,17 @@ func (s *stepper) checkRuns(name string) {
 	})
 	var c struct {
 		HostConfig      struct{ Memory int64 }
-		NetworkSettings struct{ Networks map[string]any }
+		NetworkSettings struct {
+			Networks map[string]struct{ Gateway string }
+		}
 	}
 	s.OK("GET", "/containers/"+name+"/json", nil, &c)
-	links := []string{"eth0", "eth1"}[:len(c.NetworkSettings.Networks)]
-	want := strings.Join(slices.Concat([]string{"2"}, links, []string{"lo", fmt.Sprint(c.HostConfig.Memory)}), "\n")
+	networks := c.NetworkSettings.Networks
+	links := []string{"eth0", "eth1"}[:len(networks)]
+	want := strings.Join(slices.Concat([]string{"2"}, links, []string{
+		"lo", fmt.Sprint(len(networks)), networks[slices.Min(slices.Collect(maps.Keys(networks)))].Gateway,
+		fmt.Sprint(c.HostConfig.Memory),
+	}), "\n")
 	assert.Check(s.t, strings.TrimSpace(out) == want, "it has %q; shown is %q", out, want)
 }
 
@@ -96,7 +104,7 @@ func (s *stepper) networkNames() (names []string) {
 }
 
 func (s *stepper) makeNetwork() error {
-	return s.try("POST", "/networks/create", harness.M{"Name": "net", "IPAM": harness.M{"Config": []harness.M{
+	return s.try("POST", "/networks/create", harness.M{"Name": "another", "IPAM": harness.M{"Config": []harness.M{
 		{"Subnet": "172.30.0.0/24"},
 	}}})
 }
@@ -246,7 +254,7 @@ var operations = []operation{
 			runFull(s)
 		},
 		do: func(s *stepper) error {
-			return s.try("POST", "/networks/net/connect", harness.M{"Container": "one"})
+			return s.try("POST", "/networks/another/connect", harness.M{"Container": "one"})
 		},
 		check:  func(s *stepper) bool { s.checkRuns("one"); return s.onNetworks() == 2 },
 		passes: []string{"made the device veth", "replaced record.json", "wrote the container's hosts"},
@@ -257,10 +265,10 @@ var operations = []operation{
 		prepare: func(s *stepper) {
 			assert.NilError(s.t, s.makeNetwork())
 			runFull(s)
-			assert.NilError(s.t, s.try("POST", "/networks/net/connect", harness.M{"Container": "one"}))
+			assert.NilError(s.t, s.try("POST", "/networks/another/connect", harness.M{"Container": "one"}))
 		},
 		do: func(s *stepper) error {
-			return s.try("POST", "/networks/net/disconnect", harness.M{"Container": "one"})
+			return s.try("POST", "/networks/another/disconnect", harness.M{"Container": "one"})
 		},
 		check:  func(s *stepper) bool { s.checkRuns("one"); return s.onNetworks() == 1 },
 		passes: []string{"removed the device veth", "replaced record.json"},
@@ -300,12 +308,12 @@ var operations = []operation{
 		prepare: func(*stepper) {},
 		do:      func(s *stepper) error { return s.makeNetwork() },
 		check: func(s *stepper) bool {
-			done := slices.Contains(s.networkNames(), "net")
+			done := slices.Contains(s.networkNames(), "another")
 			if !done {
 				assert.NilError(s.t, s.makeNetwork())
 			}
 			spec := harness.Spec("true")
-			spec["HostConfig"] = harness.M{"NetworkMode": "net"}
+			spec["HostConfig"] = harness.M{"NetworkMode": "another"}
 			id := s.Create("", spec)
 			s.API.Start(id)
 			assert.Check(s.t, s.Wait(id) == 0)
@@ -316,7 +324,7 @@ var operations = []operation{
 	{
 		name:    "network remove",
 		prepare: func(s *stepper) { assert.NilError(s.t, s.makeNetwork()) },
-		do:      func(s *stepper) error { return s.try("DELETE", "/networks/net", nil) },
+		do:      func(s *stepper) error { return s.try("DELETE", "/networks/another", nil) },
 		check:   func(s *stepper) bool { return len(s.networkNames()) == 0 },
 		passes:  []string{"replaced networks.json", "removed the device br-"},
 	},
