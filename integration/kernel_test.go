@@ -142,15 +142,7 @@ func kernelCgroup(t *testing.T, d *harness.Daemon, cli *harness.CLI, driver stri
 func kernelStats(t *testing.T, d *harness.Daemon, cli *harness.CLI, _ string) {
 	const piece = 32 << 20
 	runDetached(t, cli, "busy", "--memory", "128m", "busybox", "sh", "-c", "while :; do :; done")
-	computed := func() (ns uint64) {
-		text, unit := limit(d, t, "busy", "cpuacct.usage", "cpu.stat"), uint64(1)
-		if in, v2 := strings.CutPrefix(text, "usage_usec "); v2 {
-			text, unit = strings.Fields(in)[0], 1000
-		}
-		n, err := strconv.ParseUint(text, 10, 64)
-		assert.NilError(t, err)
-		return n * unit
-	}
+	proc := d.Sandbox.Proc(d.Inspect("busy").State.Pid, "cgroup")
 	machine := func() (ns uint64) {
 		b, err := os.ReadFile("/proc/stat")
 		assert.NilError(t, err)
@@ -168,11 +160,11 @@ func kernelStats(t *testing.T, d *harness.Daemon, cli *harness.CLI, _ string) {
 	}
 	measure := func() (u usage) {
 		t.Helper()
-		cpu, all, begin := computed(), machine(), time.Now()
+		cpu, all, begin := cpuTime(t, proc), machine(), time.Now()
 		d.OK("GET", "/containers/busy/stats?stream=0", nil, &u)
 		took := time.Since(begin)
 		between("first CPU time", cpu, u.PreCPU.Usage.Total, u.CPU.Usage.Total-1)
-		between("CPU time", u.PreCPU.Usage.Total, u.CPU.Usage.Total, computed())
+		between("CPU time", u.PreCPU.Usage.Total, u.CPU.Usage.Total, cpuTime(t, proc))
 		between("first CPU time of the machine", all-slack, u.PreCPU.System, u.CPU.System-1)
 		between("CPU time of the machine", u.PreCPU.System, u.CPU.System, machine()+slack)
 		between("time between both", 1, uint64(u.Read.Sub(u.PreRead)), uint64(took))

@@ -234,3 +234,22 @@ func runOnce(t *testing.T, d *harness.Daemon, spec harness.M) {
 	try("POST", "/containers/"+c.ID+"/wait", nil)
 	try("DELETE", "/containers/"+c.ID, nil)
 }
+
+// A start in a network costs little more than one without: nothing is run for it. CPU time is counted, which depends little
+// on what else the machine does.
+func TestStartInANetworkCostsLittle(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	cost := map[string]uint64{}
+	for range 6 {
+		for _, network := range []string{"none", "bridge"} {
+			before := cpuTime(t, d.Proc("cgroup"))
+			id := sleeper(d, "", network, nil)
+			d.API.Start(id)
+			d.Remove(id)
+			cost[network] += cpuTime(t, d.Proc("cgroup")) - before
+		}
+	}
+	t.Log(cost)
+	assert.Assert(t, cost["bridge"] < cost["none"]*4/3, "%v", cost)
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,8 +17,13 @@ import (
 // limit reads a file of a container's cgroup, by its name with cgroup v1 and with v2, as the kernel has it now.
 func limit(d *harness.Daemon, t *testing.T, id, v1, v2 string) string {
 	t.Helper()
-	pid := d.Inspect(id).State.Pid
-	cgroups, err := os.ReadFile(d.Sandbox.Proc(pid, "cgroup"))
+	return cgroupFile(t, d.Sandbox.Proc(d.Inspect(id).State.Pid, "cgroup"), v1, v2)
+}
+
+// cgroupFile is limit for a process, by the path of its file "cgroup" in /proc.
+func cgroupFile(t *testing.T, proc, v1, v2 string) string {
+	t.Helper()
+	cgroups, err := os.ReadFile(proc)
 	assert.NilError(t, err)
 	controller, _, _ := strings.Cut(v1, ".")
 	for line := range strings.Lines(string(cgroups)) {
@@ -37,6 +43,18 @@ func limit(d *harness.Daemon, t *testing.T, id, v1, v2 string) string {
 	}
 	t.Fatalf("no cgroup for %s in\n%s", v1, cgroups)
 	return ""
+}
+
+// cpuTime is how many nanoseconds the cgroup of a process has computed.
+func cpuTime(t *testing.T, proc string) uint64 {
+	t.Helper()
+	text, unit := cgroupFile(t, proc, "cpuacct.usage", "cpu.stat"), uint64(1)
+	if in, v2 := strings.CutPrefix(text, "usage_usec "); v2 {
+		text, unit = strings.Fields(in)[0], 1000
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	assert.NilError(t, err)
+	return n * unit
 }
 
 func TestUpdate(t *testing.T) {
