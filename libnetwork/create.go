@@ -389,12 +389,14 @@ func (n *Network) mtu() int {
 	return mtu
 }
 
+// removeDevice removes the device of a network, if it is ours and no other network stands on it.
 func (s *Service) removeDevice(n *Network) error {
-	if n.Device == "" || !n.MadeDevice {
+	if n.Device == "" || !n.MadeDevice ||
+		slices.ContainsFunc(s.Networks(), func(o *Network) bool { return o.ID != n.ID && o.Device == n.Device }) {
 		return nil
 	}
-	owner, there, err := bridge.Owner(s.host, n.Device)
-	if err != nil || !there || owner != s.owner {
+	ours, err := bridge.Owns(s.host, n.Device, s.owner)
+	if err != nil || !ours {
 		return err
 	}
 	return bridge.Remove(s.host, n.Device)

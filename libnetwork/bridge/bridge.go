@@ -56,7 +56,7 @@ func ensure(h *netlink.Handle, d Device) error {
 	case link == nil:
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU, attrs.Flags = d.Name, d.MTU, net.FlagUp
-		if link, err = add(h, &netlink.Bridge{LinkAttrs: attrs}, d.Owner); err != nil {
+		if link, err = Add(h, &netlink.Bridge{LinkAttrs: attrs}, d.Owner); err != nil {
 			return err
 		}
 	case link.Type() != "bridge":
@@ -162,6 +162,12 @@ func Owner(h *netlink.Handle, name string) (owner string, there bool, _ error) {
 	return link.Attrs().Alias, true, nil
 }
 
+// Owns tells whether there is a device with that name and an owner's mark.
+func Owns(h *netlink.Handle, name, owner string) (bool, error) {
+	link, err := find(h, name)
+	return link != nil && marked(link, owner), err
+}
+
 // Port is a container's place on a bridge: a veth pair.
 type Port struct {
 	Bridge    string
@@ -187,7 +193,7 @@ func Plug(h *netlink.Handle, p Port) error {
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: p.Name, PeerHardwareAddr: p.MAC, PeerNamespace: netlink.NsFd(p.Namespace), PeerTxQLen: -1,
 	}
-	if _, err := add(h, veth, p.Owner); err != nil {
+	if _, err := Add(h, veth, p.Owner); err != nil {
 		return fmt.Errorf("make the interface pair %s: %w", p.Host, err)
 	}
 	if p.Hairpin {
@@ -217,7 +223,7 @@ func Owned(h *netlink.Handle, owner string) ([]string, error) {
 	}
 	var names []string
 	for _, l := range links {
-		if l.Attrs().Alias == owner || l.Attrs().Group == group(owner) {
+		if marked(l, owner) {
 			names = append(names, l.Attrs().Name)
 		}
 	}
@@ -272,8 +278,12 @@ func group(owner string) uint32 {
 	return h.Sum32() | 1<<30 // out of the way of groups that people number by hand
 }
 
-// add makes a device and marks it.
-func add(h *netlink.Handle, link netlink.Link, owner string) (netlink.Link, error) {
+func marked(link netlink.Link, owner string) bool {
+	return link.Attrs().Alias == owner || link.Attrs().Group == group(owner)
+}
+
+// Add makes a device and marks it.
+func Add(h *netlink.Handle, link netlink.Link, owner string) (netlink.Link, error) {
 	link.Attrs().Group = group(owner)
 	if err := h.LinkAdd(link); err != nil {
 		return nil, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/berthd/berth/libnetwork/bridge"
 )
 
 var (
@@ -74,10 +76,7 @@ func EnsureParent(h *netlink.Handle, name, owner string, make bool) error {
 		attrs.ParentIndex = parent.Attrs().Index
 		link = &netlink.Vlan{LinkAttrs: attrs, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
 	}
-	if err = h.LinkAdd(link); err == nil {
-		err = h.LinkSetAlias(link, owner)
-	}
-	if err != nil {
+	if _, err = bridge.Add(h, link, owner); err != nil {
 		return fmt.Errorf("make the parent interface %s: %w", name, err)
 	}
 	return nil
