@@ -66,8 +66,6 @@ func (s *Service) ImportURL(
 	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return "", errdefs.InvalidParameterf("%q is no URL of a web server", src)
 	}
-	out := &progress{tell: tell}
-	out.say("", "Downloading from "+u.Redacted())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return "", errdefs.InvalidParameter(err)
@@ -81,8 +79,14 @@ func (s *Service) ImportURL(
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return "", errdefs.Systemf("failed to GET %s with status %s", u.Redacted(), resp.Status)
+		err := fmt.Errorf("failed to GET %s with status %s", u.Redacted(), resp.Status)
+		if resp.StatusCode == http.StatusNotFound {
+			return "", errdefs.NotFound(err)
+		}
+		return "", errdefs.System(err)
 	}
+	out := &progress{tell: tell}
+	out.say("", "Downloading from "+u.Redacted())
 	if o.Message == "" {
 		o.Message = "Imported from " + u.Redacted()
 	}
@@ -136,7 +140,7 @@ func newName(ref string) (reference.Named, error) {
 	if _, ok := name.(reference.Digested); ok {
 		return nil, errdefs.InvalidParameterf("a new image cannot be named by a digest: %s", ref)
 	}
-	return name, nil
+	return name, refuseAmbiguous(name)
 }
 
 // storeLayer stores the archive in as a compressed layer, and returns the digest of the plain archive with it.

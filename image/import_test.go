@@ -81,6 +81,8 @@ func TestImportFromAURL(t *testing.T) {
 
 	_, err = from(srv.URL + "/none")
 	assert.ErrorContains(t, err, "failed to GET "+srv.URL+"/none with status 404 Not Found")
+	assert.Assert(t, errdefs.IsNotFound(err))
+	assert.Equal(t, len(told), 0, "it can still become a status")
 	for _, bad := range []string{"ftp://host/file", "http://", "http://[", "a b"} {
 		_, err = from(bad)
 		assert.Assert(t, errdefs.IsInvalidParameter(err), "%s: %v", bad, err)
@@ -106,7 +108,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 	body := testimage.BusyboxLayer(t)
 	for name, o := range map[string]imagetypes.ImportOptions{
 		"UPPER": {Ref: "UPPER"}, "digest": {Ref: "x@sha256:" + strings.Repeat("a", 64)},
-		"change": {Changes: []string{"RUN true"}},
+		"ambiguous": {Ref: "sha256:1"}, "change": {Changes: []string{"RUN true"}},
 	} {
 		_, err := e.Import(t.Context(), o, bytes.NewReader(body))
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", name, err)
@@ -117,6 +119,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 	} {
 		_, err := e.Import(t.Context(), imagetypes.ImportOptions{Ref: "x"}, bytes.NewReader(in))
 		assert.Check(t, errdefs.IsInvalidParameter(err), "%s: %v", name, err)
+		assert.Check(t, !strings.Contains(err.Error(), "mount"), "%s: how it was tried helps nobody: %v", name, err)
 		left := e.stored()
 		assert.Check(t, len(left) == 0, "%s left %q", name, left)
 	}

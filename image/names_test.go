@@ -108,7 +108,7 @@ func TestTag(t *testing.T) {
 
 	err = e.Tag(t.Context(), "nope", "x")
 	assert.Error(t, err, "No such image: nope:latest")
-	for _, bad := range []string{"UPPER", "a b", "x@" + a, strings.Repeat("a", 64)} {
+	for _, bad := range []string{"UPPER", "a b", "x@" + a, strings.Repeat("a", 64), "sha256:1"} {
 		err := e.Tag(t.Context(), "a", bad)
 		assert.Assert(t, errdefs.IsInvalidParameter(err), "%s: %v", bad, err)
 	}

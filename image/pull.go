@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	cerrdefs "github.com/containerd/errdefs"
@@ -169,7 +171,7 @@ func (p *pull) fetch(ctx, leased context.Context, ref string, desc ocispec.Descr
 	})
 	one := images.LimitManifests(images.FilterPlatforms(children, match), match, 1)
 	limit := semaphore.NewWeighted(int64(max(1, p.registries.Downloads)))
-	err = p.unpackWhile(leased, limit, func(wrap func(images.Handler) images.Handler) error {
+	err = p.unpackWhile(leased, limit, f, func(wrap func(images.Handler) images.Handler) error {
 		return images.Dispatch(leased, wrap(images.Handlers(images.HandlerFunc(f.handle), source, one)), limit, desc)
 	})
 	if cerrdefs.IsNotFound(err) && images.IsIndexType(desc.MediaType) && !f.manifests.Load() {
@@ -287,6 +289,14 @@ func (f *fetch) handle(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.
 			return nil, err
 		}
 	}
+}
+
+// Apply implements diff.Applier: it is the engine's, and tells that the layer is unpacked.
+func (f *fetch) Apply(
+	ctx context.Context, desc ocispec.Descriptor, mounts []mount.Mount, opts ...diff.ApplyOpt,
+) (ocispec.Descriptor, error) {
+	f.out.say(shortID(desc.Digest.String()), "Extracting")
+	return f.engine.Applier().Apply(ctx, desc, mounts, opts...)
 }
 
 // downloaded notes that a blob is here; layer is empty for what is none.

@@ -64,7 +64,7 @@ func TestPull(t *testing.T) {
 	layer := digest.FromBytes(small(t, "hello").Layers[0]).Encoded()[:12]
 	assert.DeepEqual(t, lines, []string{
 		"1: Pulling from team/app", layer + ": Pulling fs layer", layer + ": Verifying Checksum",
-		layer + ": Download complete", layer + ": Pull complete", "Digest: " + desc.Digest.String(),
+		layer + ": Download complete", layer + ": Extracting", layer + ": Pull complete", "Digest: " + desc.Digest.String(),
 		"Status: Downloaded newer image for " + ref,
 	})
 	assert.Equal(t, e.id(ref), desc.Digest.String())
@@ -180,7 +180,7 @@ func TestPullOfNothing(t *testing.T) {
 		ref, text string
 		is        func(error) bool
 	}{
-		{r.host + "/nope:1", "manifest for " + r.host + "/nope:1 not found", errdefs.IsNotFound},
+		{r.host + "/nope:1", "manifest for " + r.host + "/nope:1 not found: manifest unknown", errdefs.IsNotFound},
 		{"UPPER", "invalid reference format", errdefs.IsInvalidParameter},
 		{"scratch", "'scratch' is a reserved name", errdefs.IsForbidden},
 		{"127.0.0.1:1/closed:1", "connection refused", func(err error) bool { return !errdefs.IsNotFound(err) }},

@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -62,13 +64,18 @@ func (s *Service) toPush(ctx context.Context, name reference.Named) (list []name
 	if err != nil {
 		return nil, err
 	}
+	repository := false // there is one of that name
 	for _, e := range all {
 		for _, n := range e.names {
 			_, tagged := n.(reference.Tagged)
+			repository = repository || n.Name() == name.Name()
 			if tagged && (n.String() == name.String() || reference.IsNameOnly(name) && n.Name() == name.Name()) {
 				list = append(list, named{n, e.target})
 			}
 		}
+	}
+	if len(list) == 0 && repository {
+		return nil, errdefs.NotFoundf("tag does not exist: %s", reference.FamiliarString(name))
 	}
 	if len(list) == 0 {
 		return nil, errdefs.NotFoundf("An image does not exist locally with the tag: %s", reference.FamiliarName(name))
@@ -107,7 +114,7 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 	}
 	for attempt := 1; ; attempt++ {
 		err = p.send(ctx, target)
-		if err == nil || refused(err) || permanent(ctx, err) || attempt == pushAttempts {
+		if err == nil || refused(err) || permanent(ctx, err) || attempt == pushAttempts || attempt == 1 && unreachable(err) {
 			break
 		}
 		if err := p.out.pause(ctx, tagOf(p.name), time.Duration(attempt*attempt)*time.Second); err != nil {
@@ -128,6 +135,12 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 		"Tag": tag, "Digest": target.Digest.String(), "Size": target.Size,
 	}})
 	return nil
+}
+
+// unreachable reports whether there was no connection at all.
+func unreachable(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // noteSource notes that the registry has what was pushed, for identity, and so that it need not be sent to another
@@ -196,7 +209,11 @@ func (p *push) open(ctx context.Context, inner remotes.Pusher, desc ocispec.Desc
 	case cerrdefs.IsAlreadyExists(err):
 		st, serr := p.tracker.GetStatus(remotes.MakeRefKey(ctx, desc))
 		if serr == nil && st.MountedFrom != "" {
-			p.out.say(id, "Mounted from "+st.MountedFrom)
+			from := st.MountedFrom
+			if n, err := reference.ParseNormalizedNamed(from); err == nil {
+				from = reference.Path(n)
+			}
+			p.out.say(id, "Mounted from "+from)
 		} else {
 			p.out.say(id, "Layer already exists")
 		}

@@ -51,3 +51,20 @@ func TestPushIsTriedAgain(t *testing.T) {
 		assert.Equal(t, times, 1, what)
 	}
 }
+
+// A registry that is not there is not tried again and again; what is not here is told apart.
+func TestPushOfNothing(t *testing.T) {
+	e := setup(t)
+	e.mustLoad(testimage.DockerArchive(t, small(t, "pushed", "127.0.0.1:1/x:1")))
+	for _, c := range []struct{ ref, text string }{
+		{"127.0.0.1:1/x:1", "connection refused"},
+		{"127.0.0.1:1/x:2", "tag does not exist: 127.0.0.1:1/x:2"},
+		{"127.0.0.1:1/y:1", "An image does not exist locally with the tag: 127.0.0.1:1/y"},
+		{"127.0.0.1:1/y", "An image does not exist locally with the tag: 127.0.0.1:1/y"},
+	} {
+		var told []string
+		err := e.Push(t.Context(), imagetypes.PushOptions{Ref: c.ref}, func(m imagetypes.Message) { told = append(told, m.Status) })
+		assert.ErrorContains(t, err, c.text)
+		assert.Assert(t, !strings.Contains(strings.Join(told, "\n"), "Retrying"), "%q", told)
+	}
+}

@@ -189,8 +189,7 @@ func pullError(name reference.Named, err error) error {
 		return errdefs.NotFound(fmt.Errorf("pull access denied for %s, repository does not exist or may require "+
 			"'docker login': %w", reference.FamiliarName(name), err))
 	case cerrdefs.IsNotFound(err):
-		return errdefs.NotFound(fmt.Errorf("manifest for %s not found: manifest unknown: %w",
-			reference.FamiliarString(name), err))
+		return errdefs.NotFoundf("manifest for %s not found: manifest unknown", reference.FamiliarString(name))
 	case errdefs.IsNotFound(err), errdefs.IsInvalidParameter(err):
 		return err
 	}
@@ -255,6 +254,10 @@ func (r *Registries) tags(ctx context.Context, name reference.Named, auth imaget
 		if all, err = listTags(ctx, h, reference.Path(name)); err == nil {
 			return all, nil
 		}
+	}
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok && status.StatusCode == http.StatusNotFound {
+		return nil, errdefs.NotFoundf("repository %s not found: name unknown: repository name not known to registry",
+			reference.FamiliarName(name))
 	}
 	return nil, err
 }

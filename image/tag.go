@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/berthd/berth/errdefs"
 )
@@ -12,14 +13,16 @@ import (
 // an InvalidParameter.
 func (s *Service) Tag(ctx context.Context, src, dst string) error {
 	ctx = s.engine.Context(ctx)
-	name, err := reference.ParseNormalizedNamed(dst)
+	name, err := parseName(dst)
 	if err != nil {
-		return errdefs.InvalidParameter(err)
+		return err
 	}
 	if _, ok := name.(reference.Digested); ok {
 		return errdefs.InvalidParameterf("refusing to create a tag with a digest reference")
 	}
-	name = reference.TagNameOnly(name)
+	if err := refuseAmbiguous(name); err != nil {
+		return err
+	}
 	unlock, err := s.lockChange(ctx)
 	if err != nil {
 		return err
@@ -33,6 +36,14 @@ func (s *Service) Tag(ctx context.Context, src, dst string) error {
 		return err
 	}
 	s.tell("tag", f.id(), reference.FamiliarString(name), s.labelsOf(ctx, f.entry))
+	return nil
+}
+
+// refuseAmbiguous refuses a name that would look like a digest.
+func refuseAmbiguous(name reference.Named) error {
+	if reference.FamiliarName(name) == digest.Canonical.String() {
+		return errdefs.InvalidParameterf("refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	return nil
 }
 

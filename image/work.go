@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -211,15 +213,25 @@ func (w *work) completeWith(
 			if ctx.Err() != nil || errors.As(err, &system) {
 				return nil, err
 			}
-			return nil, errdefs.InvalidParameter(err)
+			return nil, errdefs.InvalidParameter(badLayer(err))
 		}
 	}
 	return all[0], nil
 }
 
+// badLayer says what is wrong with a layer that is no archive. In which way that was found out helps nobody.
+func badLayer(err error) error {
+	for _, known := range []error{tar.ErrHeader, io.ErrUnexpectedEOF} {
+		if errors.Is(err, known) {
+			return fmt.Errorf("unpack a layer: %w", known)
+		}
+	}
+	return err
+}
+
 // unpack makes the snapshots of v's layers, as far as they are not here.
 func (s *Service) unpack(ctx context.Context, v *variant) error {
-	err := s.unpackWhile(ctx, nil, func(wrap func(images.Handler) images.Handler) error {
+	err := s.unpackWhile(ctx, nil, s.engine.Applier(), func(wrap func(images.Handler) images.Handler) error {
 		return images.Dispatch(ctx, wrap(images.HandlerFunc(s.children)), nil, v.desc)
 	})
 	if err != nil {
@@ -231,10 +243,11 @@ func (s *Service) unpack(ctx context.Context, v *variant) error {
 // unpackWhile unpacks the layers of an image that fn walks with a handler of its own, wrapped: each as soon as that has
 // brought it here. limit bounds how many layers are brought at once; nil: it does not matter.
 func (s *Service) unpackWhile(
-	ctx context.Context, limit *semaphore.Weighted, fn func(wrap func(images.Handler) images.Handler) error,
+	ctx context.Context, limit *semaphore.Weighted, applier diff.Applier,
+	fn func(wrap func(images.Handler) images.Handler) error,
 ) error {
 	p := unpack.Platform{
-		SnapshotterKey: s.engine.Driver(), Snapshotter: s.engine.Snapshotter(), Applier: s.engine.Applier(),
+		SnapshotterKey: s.engine.Driver(), Snapshotter: s.engine.Snapshotter(), Applier: applier,
 	}
 	opts := []unpack.UnpackerOpt{unpack.WithFetchAllContent()}
 	if s.engine.Parallel() {

@@ -33,6 +33,41 @@ func cliDiff(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 	assert.Equal(t, missing.Stderr, "Error response from daemon: No such container: missing\n")
 }
 
+// What is asked of files holds where overlay is not possible, too.
+func TestNativeDriver(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t, harness.Config(harness.M{"storage-driver": "native"}))
+	cli := d.CLI()
+	assert.Equal(t, cli.Run("info", "-f", "{{.Driver}}"), "native")
+	t.Run("diff", func(t *testing.T) { cliDiff(t, d.For(t), cli.For(t)) })
+	t.Run("cp and export", func(t *testing.T) { cliCopy(t, d.For(t), cli.For(t)) })
+	t.Run("commit", func(t *testing.T) { cliCommit(t, d.For(t), cli.For(t)) })
+
+	id := cli.Run("run", "-d", "--network", "none", "--name", "made", "busybox", "sh", "-c", "echo 123456 >/new; sleep 1000")
+	d.Eventually("the container has made a file", func() bool { return cli.Run("diff", "made") == "A /new" })
+	for _, stop := range []bool{false, true} {
+		if stop {
+			cli.Run("kill", "made")
+		}
+		var c struct {
+			GraphDriver struct {
+				Name string
+				Data map[string]string
+			}
+			SizeRw, SizeRootFs int64
+		}
+		d.OK("GET", "/v1.48/containers/"+id+"/json?size=1", nil, &c)
+		assert.Equal(t, c.GraphDriver.Name, "native")
+		b, err := os.ReadFile(filepath.Join(c.GraphDriver.Data["UpperDir"], "new"))
+		assert.NilError(t, err)
+		assert.Equal(t, string(b), "123456\n")
+		assert.Equal(t, c.GraphDriver.Data["MergedDir"], d.File("d/rootfs/native", id))
+		assert.Equal(t, c.SizeRw, int64(7))
+		assert.Assert(t, c.SizeRootFs > 500_000, "%d", c.SizeRootFs)
+	}
+	cli.Run("rm", "made")
+}
+
 // cliCopy copies in all directions, into containers in all states.
 func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 	dir, bound := t.TempDir(), t.TempDir()

@@ -80,7 +80,7 @@ func TestRegistry(t *testing.T) {
 			assert.Assert(t, cmp.Contains(out, "1: digest: "+id+" size: "))
 			assert.Assert(t, cmp.Contains(cli.Run("push", name), "Layer already exists"))
 			cli.Run("tag", "busybox", "127.0.0.1:5000/other/box:1")
-			cli.Run("push", "127.0.0.1:5000/other/box:1")
+			assert.Assert(t, cmp.Contains(cli.Run("push", "127.0.0.1:5000/other/box:1"), "Mounted from team/box"))
 
 			cli.Run("rmi", name, "busybox", "127.0.0.1:5000/other/box:1")
 			assert.Equal(t, cli.Run("images", "-q"), "")
@@ -97,6 +97,8 @@ func TestRegistry(t *testing.T) {
 			gone := cli.Try("pull", "127.0.0.1:5000/team/box:none")
 			assert.Equal(t, gone.Code, 1)
 			assert.Assert(t, cmp.Contains(gone.Stderr, "manifest for 127.0.0.1:5000/team/box:none not found"))
+			gone = cli.Try("pull", "-a", "127.0.0.1:5000/nowhere")
+			assert.Assert(t, cmp.Contains(gone.Stderr, "repository 127.0.0.1:5000/nowhere not found"))
 			none := cli.Try("push", "127.0.0.1:5000/nothing:1")
 			assert.Equal(t, none.Code, 1)
 			assert.Assert(t, cmp.Contains(none.Stderr, "An image does not exist locally with the tag: 127.0.0.1:5000/nothing"))

@@ -21,7 +21,16 @@ import (
 // Changes tells what differs between the layer of container id and what it stands on, by path; nil when nothing does. No layer is a
 // NotFound.
 func (s *Service) Changes(ctx context.Context, id string) ([]containertypes.FilesystemChange, error) {
-	ctx = s.storage.Context(ctx)
+	d, err := s.compare(s.storage.Context(ctx), id)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(d.changes, func(a, b containertypes.FilesystemChange) int { return cmp.Compare(a.Path, b.Path) })
+	return d.changes, nil
+}
+
+// compare finds out what differs between the layer of container id and what it stands on.
+func (s *Service) compare(ctx context.Context, id string) (*differ, error) {
 	info, err := s.storage.Snapshotter().Stat(ctx, id)
 	if err != nil {
 		return nil, noLayer(id, err)
@@ -30,7 +39,7 @@ func (s *Service) Changes(ctx context.Context, id string) ([]containertypes.File
 	if err != nil {
 		return nil, err
 	}
-	d := differ{ctx: ctx}
+	d := &differ{ctx: ctx, seen: map[inode]bool{}}
 	err = s.withParent(ctx, id, info.Parent, func(parent string) error {
 		now, err := nofollow.Open(own)
 		if err != nil {
@@ -53,8 +62,7 @@ func (s *Service) Changes(ctx context.Context, id string) ([]containertypes.File
 	if err != nil {
 		return nil, noLayer(id, fmt.Errorf("compare with what is below: %w", err))
 	}
-	slices.SortFunc(d.changes, func(a, b containertypes.FilesystemChange) int { return cmp.Compare(a.Path, b.Path) })
-	return d.changes, nil
+	return d, nil
 }
 
 // ownDir is the directory with the layer's own files: what is written to it, or all of them where the driver copies.
@@ -91,6 +99,8 @@ func (s *Service) withParent(ctx context.Context, id, parent string, fn func(pat
 type differ struct {
 	ctx     context.Context
 	changes []containertypes.FilesystemChange
+	size    int64 // bytes of the regular files that are new or differ, each once however many names it has
+	seen    map[inode]bool
 }
 
 func (d *differ) add(path string, k containertypes.ChangeKind) {
@@ -149,6 +159,7 @@ func (d *differ) entry(at, name string, now, was *nofollow.Dir, whole bool) erro
 		return nil
 	case !known && !madeByUs(at, &st):
 		d.add(at, containertypes.ChangeAdded)
+		d.size += regularSize(&st, d.seen)
 	case known:
 		differs, err := d.differs(name, now, was, &st, &old)
 		if err != nil {
@@ -156,6 +167,7 @@ func (d *differ) entry(at, name string, now, was *nofollow.Dir, whole bool) erro
 		}
 		if differs {
 			d.add(at, containertypes.ChangeModified)
+			d.size += regularSize(&st, d.seen)
 		}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {

@@ -225,6 +225,8 @@ func TestSize(t *testing.T) {
 			path, err := s.Mount(t.Context(), "c1")
 			assert.NilError(t, err)
 			assert.NilError(t, os.WriteFile(filepath.Join(path, "own"), bytes.Repeat([]byte("z"), 64*kib), 0o644))
+			assert.NilError(t, os.Link(filepath.Join(path, "own"), filepath.Join(path, "again")))
+			assert.NilError(t, os.Remove(filepath.Join(path, "b")))
 			rw, rootfs, err := s.Size(t.Context(), "c1")
 			assert.NilError(t, err)
 			assert.Equal(t, rw, int64(64*kib))

@@ -18,21 +18,19 @@ func (s *Service) Size(ctx context.Context, id string) (rw, rootfs int64, err er
 	if err != nil {
 		return 0, 0, noLayer(id, err)
 	}
-	own, err := s.ownDir(ctx, id)
-	if err != nil {
-		return 0, 0, err
-	}
-	if rw, err = filesSize(ctx, own); err != nil {
-		return 0, 0, fmt.Errorf("size of the layer of container %s: %w", id, err)
-	}
-	if s.copies() {
-		err := s.withParent(ctx, id, info.Parent, func(parent string) error {
-			below, err := filesSize(ctx, parent)
-			rw = max(0, rw-below)
-			return err
-		})
+	if s.copies() { // what is not the layer's own lies among it
+		d, err := s.compare(ctx, id)
 		if err != nil {
 			return 0, 0, err
+		}
+		rw = d.size
+	} else {
+		own, err := s.ownDir(ctx, id)
+		if err != nil {
+			return 0, 0, err
+		}
+		if rw, err = filesSize(ctx, own); err != nil {
+			return 0, 0, fmt.Errorf("size of the layer of container %s: %w", id, err)
 		}
 	}
 	below, err := s.ChainSize(ctx, info.Parent)
@@ -83,16 +81,21 @@ func entrySize(ctx context.Context, dir *nofollow.Dir, name string, seen map[ino
 		defer sub.Close()
 		return dirSize(ctx, sub, seen)
 	}
+	return regularSize(&st, seen), nil
+}
+
+// regularSize is the size of a regular file, the first time that it is seen.
+func regularSize(st *unix.Stat_t, seen map[inode]bool) int64 {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return 0, nil
+		return 0
 	}
 	if i := (inode{st.Dev, st.Ino}); st.Nlink > 1 {
 		if seen[i] {
-			return 0, nil
+			return 0
 		}
 		seen[i] = true
 	}
-	return st.Size, nil
+	return st.Size
 }
 
 // ChainSize tells how many bytes the snapshot chainID of an image takes with all that lies below it. What is not
