@@ -104,15 +104,55 @@ func (d *Daemon) links(hc *containertypes.HostConfig) []link {
 		return nil
 	}
 	for _, l := range hc.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
+		name, alias := splitLink(l)
 		if c, err := d.containers.Get(name); err == nil {
-			all = append(all, link{c.Snapshot(), alias[strings.LastIndex(alias, "/")+1:]})
+			all = append(all, link{c.Snapshot(), alias})
 		}
 	}
 	return all
+}
+
+// splitLink reads "NAME:ALIAS", of which the alias may have the container's name in front, and "NAME".
+func splitLink(l string) (name, alias string) {
+	name, alias, ok := strings.Cut(l, ":")
+	if !ok {
+		alias = name
+	}
+	return name, alias[strings.LastIndex(alias, "/")+1:]
+}
+
+// unlink takes the link CONTAINER/ALIAS away. The container that it leads to stays.
+func (d *Daemon) unlink(ctx context.Context, path string) error {
+	i := strings.LastIndex(path, "/")
+	c, err := d.containers.Get(path[:max(i, 0)])
+	switch {
+	case i <= 0:
+		return errdefs.Conflictf("Conflict, cannot remove the default link name of the container")
+	case err != nil:
+		return err
+	}
+	return d.operate(ctx, c, func(ctx context.Context) error {
+		rec, err := c.Update(func(in *container.Intent) error {
+			hc := in.HostConfig.Clone()
+			hc.Links = slices.DeleteFunc(hc.Links, func(l string) bool {
+				_, alias := splitLink(l)
+				return alias == path[i+1:]
+			})
+			if len(hc.Links) == len(in.HostConfig.Links) {
+				return errdefs.NotFoundf("No such container: %s", path)
+			}
+			in.HostConfig = hc
+			return nil
+		})
+		if err != nil || !connected(rec) {
+			return err
+		}
+		set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network)
+		if err != nil {
+			return err
+		}
+		return d.updateNetwork(c, set)
+	})
 }
 
 // connect makes the container's network namespace and connects it.

@@ -15,15 +15,15 @@ import (
 	"github.com/berthd/berth/libcontainerd/task"
 )
 
-// ContainerRemove removes a container. That it is to be removed is recorded first, so a removal that dies in the middle
-// goes on with the next DELETE or the next start of the daemon.
+// ContainerRemove removes a container, or with o.Link a link alone. That a container is to be removed is recorded first,
+// so a removal that dies in the middle goes on with the next DELETE or the next start of the daemon.
 func (d *Daemon) ContainerRemove(ctx context.Context, name string, o containertypes.RemoveOptions) error {
+	if o.Link {
+		return d.unlink(ctx, name)
+	}
 	c, err := d.containers.Get(name)
 	if err != nil {
 		return err
-	}
-	if o.Link {
-		return errdefs.NotImplementedf("links are not built into Berth yet")
 	}
 	return d.remove(ctx, c, name, o)
 }

@@ -141,6 +141,23 @@ func TestLinksAndIsolation(t *testing.T) {
 		"HostConfig": harness.M{"Links": []string{"db:a", "nosuch:b"}}})
 	assert.Equal(t, says(resp), "400 could not get container for nosuch: No such container: nosuch")
 
+	// A link is taken away, and not what it leads to.
+	for path, want := range map[string]string{
+		"/containers/front?link=1":        "409 Conflict, cannot remove the default link name of the container",
+		"/containers/front/nosuch?link=1": "404 No such container: front/nosuch",
+		"/containers/front/base":          "404 No such container: front/base",
+	} {
+		assert.Equal(t, says(d.HTTP("DELETE", path, nil)), want)
+	}
+	d.CLI("docker").Run("rm", "--link", "front/base")
+	out, _ = d.Exec(front, "cat", "/etc/hosts")
+	assert.Assert(t, !strings.Contains(out, "base"), out)
+	assert.Check(t, !d.Place(front).Reaches("tcp", ip+":80"))
+	linked.HostConfig.Links = nil
+	d.OK("GET", "/containers/front/json", nil, &linked)
+	assert.Equal(t, len(linked.HostConfig.Links), 0)
+	d.OK("GET", "/containers/sea/json", nil, nil)
+
 	joined := runIn(d, "joined", "container:front", nil)
 	out, _ = d.Exec(joined, "hostname")
 	assert.Equal(t, strings.TrimSpace(out), front[:12])

@@ -246,13 +246,13 @@ func (s *Service) Disconnect(ctx context.Context, c Container, set network.Setti
 	return set, err
 }
 
-// Refresh has routes, published ports and firewall follow the networks that a running container is in.
+// Refresh has routes, published ports and firewall follow the networks and links that a running container has.
 func (s *Service) Refresh(ctx context.Context, c Container, set network.Settings) (network.Settings, error) {
 	set = set.Clone()
 	return set, s.alter(ctx, c, &set, func(*sandbox, *netlink.Handle, *undo.Stack) error { return nil })
 }
 
-// alter changes the networks of a running container: afterwards routes, published ports and firewall follow. fn puts on
+// alter changes the networks of a running container, and its links to c's: afterwards routes, published ports and firewall follow. fn puts on
 // the stack how what it did is taken back when that fails.
 func (s *Service) alter(
 	ctx context.Context, c Container, set *network.Settings, fn func(*sandbox, *netlink.Handle, *undo.Stack) error,
@@ -265,6 +265,10 @@ func (s *Service) alter(
 	}()
 	s.mu.Lock()
 	sb := s.sandboxes[c.ID]
+	guarded := sb != nil && sb.guarded()
+	if sb != nil {
+		sb.links = c.Links
+	}
 	s.mu.Unlock()
 	if sb == nil || set.SandboxKey == "" {
 		return errdefs.Systemf("container %s has no networks that could be changed", c.ID)
@@ -287,7 +291,7 @@ func (s *Service) alter(
 	if err != nil {
 		return err
 	}
-	if sb.guarded() {
+	if guarded || sb.guarded() {
 		err = s.lead(sb)
 	}
 	s.letGo(dropped)

@@ -91,7 +91,7 @@ func Routes(b Backend) []httputil.Route {
 		{Method: http.MethodPost, Path: "/containers/{name}/resize", Handler: r.resize},
 		{Method: http.MethodPost, Path: "/containers/{name}/attach", Handler: r.attach},
 		{Method: http.MethodGet, Path: "/containers/{name}/attach/ws", Handler: r.attachWebSocket},
-		{Method: http.MethodDelete, Path: "/containers/{name}", Handler: r.remove},
+		{Method: http.MethodDelete, Path: "/containers/{name...}", Handler: r.remove},
 		{Method: http.MethodPost, Path: "/containers/{name}/exec", Handler: r.execCreate},
 		{Method: http.MethodPost, Path: "/commit", Handler: r.commit},
 		{Method: http.MethodPost, Path: "/exec/{id}/start", Handler: r.execStart},
