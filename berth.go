@@ -83,15 +83,14 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if o.Reloaded == nil {
 		o.Reloaded = func(config.Verdict) {}
 	}
-	e := &Engine{}
+	e, m := &Engine{}, newMetrics()
 	d, err := daemon.New(ctx, daemon.Options{
-		Load: load, Prepare: e.prepare, Applied: o.Applied, Reloaded: o.Reloaded, ShimPath: shim, Version: o.Version,
-		Commit: o.Commit,
+		Load: load, Prepare: e.prepare, Applied: o.Applied, Reloaded: o.Reloaded, Timed: m.network, ShimPath: shim,
+		Version: o.Version, Commit: o.Commit,
 	})
 	if err != nil {
 		return nil, err
 	}
-	m := newMetrics()
 	srv, err := server.New(server.Options{
 		Version: o.Version, Observe: m.observe, MinVersion: d.Config().MinAPIVersion, Experimental: d.Config().Experimental,
 		Routes: slices.Concat(containerrouter.Routes(d), imagerouter.Routes(d.Images()), networkrouter.Routes(d.Networks(), d),

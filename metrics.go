@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/berthd/berth/api/server"
 	"github.com/berthd/berth/daemon"
 	"github.com/berthd/berth/daemon/config"
 )
@@ -23,47 +23,70 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
-	actions  *prometheus.HistogramVec
+	actions  map[string]*prometheus.HistogramVec // by what they are about
+	networks *prometheus.HistogramVec
 	server   *http.Server // nil: nobody listens
 }
 
-// actions are the requests that dockerd times as actions of containers.
-var actions = map[string]string{
-	"POST /containers/create":       "create",
-	"POST /containers/{id}/start":   "start",
-	"DELETE /containers/{id}":       "delete",
-	"GET /containers/{id}/changes":  "changes",
-	"POST /commit":                  "commit",
-	"POST /containers/{id}/stop":    "stop",
-	"POST /containers/{id}/restart": "restart",
+// action is one that dockerd times.
+type action struct{ about, name string }
+
+var actions = map[string]action{
+	"POST /containers/create":       {"container_actions", "create"},
+	"POST /containers/{id}/start":   {"container_actions", "start"},
+	"DELETE /containers/{id}":       {"container_actions", "delete"},
+	"GET /containers/{id}/changes":  {"container_actions", "changes"},
+	"POST /commit":                  {"container_actions", "commit"},
+	"POST /containers/{id}/stop":    {"container_actions", "stop"},
+	"POST /containers/{id}/restart": {"container_actions", "restart"},
+	"POST /images/create":           {"image_actions", "pull"},
+	"POST /images/{name...}/push":   {"image_actions", "push"},
+	"DELETE /images/{name...}":      {"image_actions", "delete"},
+	"GET /images/{name...}/history": {"image_actions", "history"},
+	"GET /info":                     {"host_info_functions", "system_info"},
+	"GET /version":                  {"host_info_functions", "system_version"},
 }
 
 func newMetrics() *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "berth_api_request_duration_seconds",
-			Help: "How long requests took that were answered as a whole: no streams, and no waiting.",
-		}, []string{"method", "path", "code"}),
-		actions: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "engine_daemon_container_actions_seconds",
-			Help: "How long actions of containers took that succeeded.",
-		}, []string{"action"}),
+	m := &metrics{registry: prometheus.NewRegistry(), actions: map[string]*prometheus.HistogramVec{}}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(h)
+		return h
 	}
-	for _, action := range actions {
-		m.actions.WithLabelValues(action) // there from the beginning, as 0
+	m.requests = histogram("berth_api_request_duration_seconds",
+		"How long requests took that were answered as a whole: no streams, and no waiting.", "method", "path", "code")
+	m.actions["container_actions"] = histogram("engine_daemon_container_actions_seconds",
+		"How long actions of containers took that succeeded.", "action")
+	m.actions["image_actions"] = histogram("engine_daemon_image_actions_seconds",
+		"How long actions of images took that did not fail before their first answer; an import counts as a pull.", "action")
+	m.actions["host_info_functions"] = histogram("engine_daemon_host_info_functions_seconds",
+		"How long it took to tell about the engine and its machine.", "function")
+	m.networks = histogram("engine_daemon_network_actions_seconds",
+		"How long it took to give containers their networks and to take them away.", "action")
+	for _, a := range actions {
+		m.actions[a.about].WithLabelValues(a.name) // there from the beginning, as 0
 	}
-	m.registry.MustRegister(m.requests, m.actions, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, a := range []string{"allocate", "connect", "release"} {
+		m.networks.WithLabelValues(a)
+	}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // observe is told of each request that has been answered.
-func (m *metrics) observe(method, path string, status int, took time.Duration) {
-	m.requests.WithLabelValues(method, path, strconv.Itoa(status)).Observe(took.Seconds())
-	if action := actions[method+" "+path]; action != "" && status < http.StatusMultipleChoices {
-		m.actions.WithLabelValues(action).Observe(took.Seconds())
+func (m *metrics) observe(a server.Answered) {
+	if !a.Streamed {
+		m.requests.WithLabelValues(a.Method, a.Path, strconv.Itoa(a.Status)).Observe(a.Took.Seconds())
 	}
+	if timed, ok := actions[a.Method+" "+a.Path]; ok && a.Status < http.StatusMultipleChoices {
+		m.actions[timed.about].WithLabelValues(timed.name).Observe(a.Took.Seconds())
+	}
+}
+
+// network is told of each action of the networks.
+func (m *metrics) network(action string, took time.Duration) {
+	m.networks.WithLabelValues(action).Observe(took.Seconds())
 }
 
 // about registers what is asked of the daemon when somebody reads it.
@@ -82,7 +105,7 @@ func (m *metrics) about(ctx context.Context, d *daemon.Daemon) error {
 		m.registry.MustRegister(g)
 	}
 	constant("engine_daemon_engine_info", "What the engine and its machine are.", 1, prometheus.Labels{
-		"version": info.ServerVersion, "commit": v.GitCommit, "architecture": runtime.GOARCH, "graphdriver": info.Driver,
+		"version": info.ServerVersion, "commit": v.GitCommit, "architecture": info.Architecture, "graphdriver": info.Driver,
 		"kernel": info.KernelVersion, "os": info.OperatingSystem, "os_type": info.OSType, "os_version": info.OSVersion,
 		"daemon_id": info.ID,
 	})
@@ -96,18 +119,22 @@ func (m *metrics) about(ctx context.Context, d *daemon.Daemon) error {
 type measured struct{ daemon *daemon.Daemon }
 
 var (
-	statesDesc = prometheus.NewDesc("engine_daemon_container_states_containers", "Containers by state.", []string{"state"}, nil)
-	eventsDesc = prometheus.NewDesc("engine_daemon_events_total", "Events since the daemon's start.", nil, nil)
-	checksDesc = prometheus.NewDesc("engine_daemon_health_checks_total", "Health checks since the daemon's start.", nil, nil)
-	failedDesc = prometheus.NewDesc("engine_daemon_health_checks_failed_total",
+	statesDesc  = prometheus.NewDesc("engine_daemon_container_states_containers", "Containers by state.", []string{"state"}, nil)
+	eventsDesc  = prometheus.NewDesc("engine_daemon_events_total", "Events since the daemon's start.", nil, nil)
+	readersDesc = prometheus.NewDesc("engine_daemon_events_subscribers_total", "Who reads events now.", nil, nil)
+	checksDesc  = prometheus.NewDesc("engine_daemon_health_checks_total", "Health checks since the daemon's start.", nil, nil)
+	failedDesc  = prometheus.NewDesc("engine_daemon_health_checks_failed_total",
 		"Health checks that failed since the daemon's start.", nil, nil)
 	shimsDesc      = prometheus.NewDesc("berth_shims", "Shims, those included that wait for a container.", nil, nil)
+	reloadDesc     = prometheus.NewDesc("berth_config_last_reload_successful", "1, or 0 if the last reload was rejected.", nil, nil)
 	generationDesc = prometheus.NewDesc("berth_config_generation", "How often the configuration was replaced.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (measured) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{statesDesc, eventsDesc, checksDesc, failedDesc, shimsDesc, generationDesc} {
+	for _, d := range []*prometheus.Desc{
+		statesDesc, eventsDesc, readersDesc, checksDesc, failedDesc, shimsDesc, generationDesc, reloadDesc,
+	} {
 		to <- d
 	}
 }
@@ -125,6 +152,12 @@ func (c measured) Collect(to chan<- prometheus.Metric) {
 	gauge(statesDesc, m.Paused, "paused")
 	gauge(statesDesc, m.Stopped, "stopped")
 	gauge(shimsDesc, m.Shims)
+	gauge(readersDesc, int(m.EventSubscribers))
+	accepted := 0
+	if m.LastReload {
+		accepted = 1
+	}
+	gauge(reloadDesc, accepted)
 	counter(eventsDesc, m.Events)
 	counter(checksDesc, m.HealthChecks)
 	counter(failedDesc, m.HealthChecksFailed)

@@ -57,6 +57,8 @@ type Options struct {
 	Applied func(*config.Config)
 	// Reloaded is told the verdict of each reload.
 	Reloaded func(config.Verdict)
+	// Timed is told how long an action of the networks took: see libnetwork.Options. It may be nil.
+	Timed func(action string, took time.Duration)
 	// ShimPath is the berth-shim that containers run under.
 	ShimPath string
 	// Version and Commit are shown by version and info.
@@ -138,6 +140,7 @@ func (d *Daemon) openServices(ctx context.Context, cfg config.Config, o Options)
 	if d.networks, err = libnetwork.New(libnetwork.Options{
 		Dir: filepath.Join(cfg.DataRoot, "network"), NetNS: filepath.Join(cfg.ExecRoot, "netns"), Config: cfg,
 		Publish: func(action, id string, attrs map[string]string) { d.containers.TellOther("network", action, id, attrs) },
+		Timed:   o.Timed,
 	}); err != nil {
 		return err
 	}

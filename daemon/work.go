@@ -8,6 +8,7 @@ import (
 
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/tracing"
 )
 
 var errClosing = errdefs.Unavailable(errors.New("the engine is shutting down"))
@@ -90,7 +91,7 @@ func (w *work) Close(ctx context.Context) error {
 // run has fn done to its end on the daemon's context; a caller who leaves only stops waiting.
 func (d *Daemon) run(ctx context.Context, fn func(context.Context) error) error {
 	done := make(chan error, 1)
-	if !d.work.Go(func() { done <- fn(d.work.ctx) }) {
+	if !d.work.Go(func() { done <- fn(tracing.Carry(ctx, d.work.ctx)) }) {
 		return errClosing
 	}
 	select {
@@ -104,7 +105,7 @@ func (d *Daemon) run(ctx context.Context, fn func(context.Context) error) error 
 // operate is run for what needs the container's operation slot. ctx bounds the wait for the slot, and the caller's wait
 // for the end.
 func (d *Daemon) operate(ctx context.Context, c *container.Container, fn func(context.Context) error) error {
-	opCtx, release, err := c.Acquire(ctx, d.work.ctx)
+	opCtx, release, err := c.Acquire(ctx, tracing.Carry(ctx, d.work.ctx))
 	if err != nil {
 		return err
 	}

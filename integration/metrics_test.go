@@ -30,18 +30,29 @@ func TestMetrics(t *testing.T) {
 		return regexp.MustCompile(`(?m)^engine_daemon_health_checks_failed_total [1-9]`).MatchString(scrape())
 	})
 	cli.Run("pause", "runs")
+	cli.Run("version")
+	events, err := d.Open(t.Context(), "GET", "/events", nil)
+	assert.NilError(t, err)
 	text := scrape()
+	assert.NilError(t, events.Body.Close())
 	for _, line := range []string{
 		`engine_daemon_container_states_containers\{state="paused"\} 1`,
 		`engine_daemon_container_states_containers\{state="running"\} 0`,
 		`engine_daemon_container_states_containers\{state="stopped"\} 1`,
 		`engine_daemon_container_actions_seconds_count\{action="create"\} 2`,
 		`engine_daemon_container_actions_seconds_count\{action="start"\} 1`,
+		`engine_daemon_network_actions_seconds_count\{action="allocate"\} 1`,
+		`engine_daemon_network_actions_seconds_count\{action="connect"\} 1`,
+		`engine_daemon_network_actions_seconds_count\{action="release"\} 0`,
+		`engine_daemon_image_actions_seconds_count\{action="pull"\} 1`,
+		`engine_daemon_host_info_functions_seconds_count\{function="system_version"\} 1`,
 		`engine_daemon_engine_info\{.*graphdriver="overlay.*os_type="linux".*\} 1`,
 		`engine_daemon_engine_cpus_cpus [1-9].*`,
 		`engine_daemon_events_total [1-9].*`,
+		`engine_daemon_events_subscribers_total 1`,
 		`berth_api_request_duration_seconds_count\{code="404",method="POST",path="/containers/\{id\}/start"\} 1`,
 		`berth_config_generation 1`,
+		`berth_config_last_reload_successful 1`,
 		`berth_shims [2-9]`,
 		`go_goroutines .*`,
 		`process_open_fds .*`,
@@ -50,6 +61,10 @@ func TestMetrics(t *testing.T) {
 	}
 	d.Reload(harness.M{"metrics-addr": "127.0.0.1:9323", "debug": true})
 	assert.Assert(t, cmp.Contains(scrape(), "\nberth_config_generation 2\n"))
+	d.WriteConfig("{")
+	_, err = d.Sandbox.Command(harness.Berthd(), "reload", "--host", d.Host()).Output()
+	assert.ErrorContains(t, err, "exit status 1")
+	assert.Assert(t, cmp.Contains(scrape(), "\nberth_config_last_reload_successful 0\n"))
 
 	for path, want := range map[string]string{
 		"/debug/vars":                          `"memstats":`,

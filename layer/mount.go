@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/internal/step"
+	"github.com/berthd/berth/internal/tracing"
 )
 
 // use is what is known of a layer that somebody is busy with. A layer is never mounted twice: two overlays on one
@@ -54,11 +55,14 @@ func (s *Service) leave(id string, u *use) {
 // Mount mounts the layer of container id and returns where. If it is mounted already, that is success. A mount that was
 // begun is ended also when ctx is cancelled.
 func (s *Service) Mount(ctx context.Context, id string) (string, error) {
-	return s.Path(id), s.locked(id, func(u *use) error {
+	ctx, end := tracing.Start(ctx, "mount the layer")
+	err := s.locked(id, func(u *use) error {
 		u.last = false
 		_, err := s.mount(context.WithoutCancel(ctx), id)
 		return err
 	})
+	end(err)
+	return s.Path(id), err
 }
 
 // Hold is Mount for whoever only looks at the layer's files for a while, whether or not its container runs: until

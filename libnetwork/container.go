@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/log"
 	"github.com/docker/go-connections/nat"
@@ -15,6 +16,7 @@ import (
 	"github.com/berthd/berth/daemon/network"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/netns"
+	"github.com/berthd/berth/internal/tracing"
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libnetwork/bridge"
 	"github.com/berthd/berth/libnetwork/dns"
@@ -44,9 +46,14 @@ type Link struct {
 	Env       []string // as its configuration has it
 }
 
+func (s *Service) took(action string, since time.Time) { s.timed(action, time.Since(since)) }
+
 // Up makes a container's network namespace and connects it, all of it or nothing. What comes of set, which is not written
 // to, is for the container's record.
 func (s *Service) Up(ctx context.Context, c Container, set network.Settings) (_ network.Settings, err error) {
+	defer s.took("allocate", time.Now())
+	ctx, end := tracing.Start(ctx, "connect the container")
+	defer func() { end(err) }()
 	set = set.Clone()
 	sb := &sandbox{id: c.ID, name: c.Name, links: c.Links, inside: sortedPorts(c)}
 	var stack undo.Stack
@@ -187,6 +194,7 @@ func (s *Service) forget(sb *sandbox) error {
 
 // Down takes back what Up gave, whoever did that. It may be repeated.
 func (s *Service) Down(_ context.Context, id string, set network.Settings) error {
+	defer s.took("release", time.Now())
 	s.mu.Lock()
 	sb := s.sandboxes[id]
 	s.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-connections/nat"
 	"github.com/vishvananda/netlink"
@@ -434,6 +435,7 @@ func (s *Service) unplug(sb *sandbox, ep *endpoint, h *netlink.Handle) error {
 
 // join puts a container into a network: all of it or nothing. set is what was asked for, and gets what came of it.
 func (s *Service) join(ctx context.Context, c Container, sb *sandbox, name string, set *network.EndpointSettings, h *netlink.Handle) (*endpoint, error) {
+	defer s.took("connect", time.Now())
 	ep, err := s.planEndpoint(c, sb, name, set)
 	if err != nil {
 		return nil, err

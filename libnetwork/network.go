@@ -58,6 +58,9 @@ type Options struct {
 	Config config.Config
 	// Publish tells an event of a network.
 	Publish func(action, id string, attrs map[string]string)
+	// Timed is told how long it took to give a container its networks (allocate) or one of them (connect), or to take them
+	// away (release). It may be nil.
+	Timed func(action string, took time.Duration)
 }
 
 // Service holds the networks and the containers' places in them. Its methods may be called from everywhere at once.
@@ -65,6 +68,7 @@ type Service struct {
 	dir, netns  string
 	cfg         config.Config
 	publish     func(action, id string, attrs map[string]string)
+	timed       func(action string, took time.Duration)
 	host        *netlink.Handle // speaks to the host's network namespace
 	owner       string          // mark on the devices of this engine
 	space       *ipam.Space
@@ -121,8 +125,11 @@ func New(o Options) (*Service, error) {
 	if o.Publish == nil {
 		o.Publish = func(string, string, map[string]string) {}
 	}
+	if o.Timed == nil {
+		o.Timed = func(string, time.Duration) {}
+	}
 	s := &Service{
-		dir: o.Dir, netns: o.NetNS, cfg: o.Config, publish: o.Publish, changes: make(chan struct{}, 1),
+		dir: o.Dir, netns: o.NetNS, cfg: o.Config, publish: o.Publish, timed: o.Timed, changes: make(chan struct{}, 1),
 		wall:     wall{slot: make(chan struct{}, 1), table: tableName(o.Config.ExecRoot)},
 		networks: map[string]*Network{}, sandboxes: map[string]*sandbox{},
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/containerd/log"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/berthd/berth/api/server/httputil"
 	"github.com/berthd/berth/api/types/versions"
@@ -59,6 +60,7 @@ func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, e ver
 	if r.Context().Err() != nil && (w.Started() || errdefs.IsCancelled(err)) {
 		status = statusClientGone
 	}
+	trace.SpanFromContext(r.Context()).RecordError(err)
 	l := log.G(r.Context()).WithError(err).WithField("status", status)
 	switch {
 	case status == http.StatusInternalServerError:

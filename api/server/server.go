@@ -43,9 +43,16 @@ type Options struct {
 	Experimental bool
 	// Routes are what is built. Every other endpoint of the API answers that it is not.
 	Routes []httputil.Route
-	// Observe is told of each request of a route that was answered as a whole: its method and the pattern of its path, the
-	// status, and how long it took. Streams and connections that are taken over are left out. It may be nil.
-	Observe func(method, path string, status int, took time.Duration)
+	// Observe is told of each request of a route that has been answered. It may be nil.
+	Observe func(Answered)
+}
+
+// Answered is a request that has been answered.
+type Answered struct {
+	Method, Path string // the path is the route's pattern
+	Status       int
+	Streamed     bool // in parts, or over a connection that was taken over
+	Took         time.Duration
 }
 
 // Server serves the API on any number of listeners.
@@ -53,7 +60,7 @@ type Server struct {
 	version      string
 	minVersion   string
 	experimental string
-	observe      func(method, path string, status int, took time.Duration)
+	observe      func(Answered)
 	routes       *http.ServeMux
 	closing      context.Context // done as soon as Close begins: endless answers end
 	close        context.CancelFunc
@@ -231,10 +238,14 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer s.requests.Done()
 		r = r.WithContext(ctx)
 		w := httputil.NewWriter(rw, s.closing, cancel)
+		r, span := traced(r, e)
+		defer func() { endSpan(span, w.Status()) }()
 		begun := time.Now()
 		defer func() {
-			if s.observe != nil && !w.Endless() && !w.TakenOver() {
-				s.observe(e.Method, e.Path, w.Status(), time.Since(begun))
+			if s.observe != nil {
+				s.observe(Answered{
+					Method: e.Method, Path: e.Path, Status: w.Status(), Streamed: w.Endless() || w.TakenOver(), Took: time.Since(begun),
+				})
 			}
 		}()
 		defer w.Finish()

@@ -50,9 +50,10 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // program is one run of berthd: what the command line said, and the engine.
 type program struct {
-	flags   *pflag.FlagSet
-	engine  *berth.Engine
-	pidfile string
+	flags       *pflag.FlagSet
+	engine      *berth.Engine
+	stopTracing func(context.Context)
+	pidfile     string
 }
 
 func run(ctx context.Context, args []string) error {
@@ -124,6 +125,7 @@ func (p *program) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	p.stopTracing = startTracing(ctx)
 	if path := p.engine.Daemon().Config().Pidfile; path != "" {
 		if err := writePid(path); err != nil {
 			return err
@@ -154,6 +156,9 @@ func (p *program) close(ctx context.Context) error {
 	if p.engine != nil {
 		err = p.engine.Close(ctx)
 	}
+	if p.stopTracing != nil {
+		p.stopTracing(ctx)
+	}
 	if p.pidfile != "" {
 		err = errors.Join(err, os.Remove(p.pidfile))
 	}
@@ -175,7 +180,18 @@ func setLogger(cfg *config.Config) {
 			TimestampFormat: log.RFC3339NanoFixed, FullTimestamp: true, DisableColors: cfg.RawLogs,
 		}
 	}
-	log.L.Logger.SetFormatter(format)
+	log.L.Logger.SetFormatter(unverified{format})
+}
+
+// unverified leaves out what containerd warns of at each start on a file system without fs-verity, which is on most: there
+// is nothing to do about it.
+type unverified struct{ logrus.Formatter }
+
+func (u unverified) Format(e *logrus.Entry) ([]byte, error) {
+	if e.Message == "failed check for fsverity support" && !e.Logger.IsLevelEnabled(logrus.DebugLevel) {
+		return nil, nil
+	}
+	return u.Formatter.Format(e)
 }
 
 // commit is the revision that this program was built from.

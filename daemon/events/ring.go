@@ -7,11 +7,15 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Ring holds the latest events in memory. Appending never waits for a subscriber.
 type Ring struct {
+	// Subscribers is how many read on. Whoever serves them counts them: a Cursor needs no closing.
+	Subscribers atomic.Int64
+
 	mu     sync.Mutex
 	held   []Message // the event with number n stands at n % size
 	size   int

@@ -16,6 +16,7 @@ import (
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/step"
+	"github.com/berthd/berth/internal/tracing"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
 
@@ -58,7 +59,7 @@ func (c *conn) connect(ctx context.Context) (*ttrpc.Client, error) {
 		return nil, err
 	}
 	set := make(chan struct{})
-	cl = ttrpc.NewClient(impatient{uc}, ttrpc.WithOnClose(func() {
+	cl = ttrpc.NewClient(impatient{uc}, ttrpc.WithUnaryClientInterceptor(traced), ttrpc.WithOnClose(func() {
 		<-set
 		c.forget(cl)
 	}))
@@ -105,6 +106,14 @@ func (i impatient) Write(b []byte) (int, error) {
 		i.Conn.Close()
 	}
 	return n, err
+}
+
+// traced makes a span of a call, where there is one of what the call is for.
+func traced(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
+	ctx, end := tracing.Start(ctx, "shim "+req.Method)
+	err := invoke(ctx, req, resp)
+	end(err)
+	return err
 }
 
 // api is what a shim serves.
