@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/daemon/runtimes"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/files"
 	"github.com/berthd/berth/internal/ids"
@@ -86,6 +88,15 @@ func InitProgram(configured string) string {
 		}
 	}
 	return ""
+}
+
+// initVersion asks the init process, if there is one.
+func initVersion(ctx context.Context, configured string) runtimes.Version {
+	path := InitProgram(configured)
+	if path == "" {
+		return runtimes.Unknown
+	}
+	return runtimes.AskVersion(ctx, path)
 }
 
 // ociHost is what specs depend on, under a configuration.

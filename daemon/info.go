@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/berthd/berth/daemon/config"
 	ring "github.com/berthd/berth/daemon/events"
 	"github.com/berthd/berth/daemon/logger/drivers"
+	"github.com/berthd/berth/daemon/runtimes"
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/libnetwork"
 )
@@ -40,18 +43,30 @@ func (d *Daemon) SystemVersion(context.Context) (*system.Version, error) {
 		Version:  d.host.version, APIVersion: versions.Max, MinAPIVersion: cfg.MinAPIVersion, GitCommit: d.host.commit,
 		GoVersion: runtime.Version(), OS: "linux", Arch: hostArch, KernelVersion: kernel, Experimental: cfg.Experimental,
 	}
-	v.Components = []system.Component{{Name: "Engine", Version: v.Version, Details: map[string]string{
+	v.Components = append([]system.Component{{Name: "Engine", Version: v.Version, Details: map[string]string{
 		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion,
-		"Os": v.OS, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": boolText(v.Experimental),
-	}}}
+		"Os": v.OS, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": strconv.FormatBool(v.Experimental),
+	}}}, d.components(d.config.Load())...)
 	return v, nil
 }
 
-func boolText(b bool) string {
-	if b {
-		return "true"
+// components are what the engine is made of beside itself: containerd, the default runtime, the init process. It shows what
+// was found out at the start or at the last reload.
+func (d *Daemon) components(store *configStore) (all []system.Component) {
+	version, revision := d.storage.Version()
+	for _, c := range []struct {
+		name string
+		runtimes.Version
+	}{
+		{"containerd", runtimes.Version{Version: version, Commit: revision}},
+		{store.runtimes.Default(), store.runtimes.Version()},
+		{"docker-init", store.init},
+	} {
+		all = append(all, system.Component{
+			Name: c.name, Version: c.Version.Version, Details: map[string]string{"GitCommit": c.Commit},
+		})
 	}
-	return "false"
+	return all
 }
 
 func kernelVersion() (string, error) {
@@ -74,12 +89,13 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		return nil, err
 	}
 	no, can := false, d.host.oci.CanLimit
+	_, containerd := d.storage.Version()
 	proxies := store.Masked().Proxies
 	i := &system.Info{
 		ID: d.host.id, Name: d.host.name, Images: images, Driver: d.layers.Driver(), DriverStatus: [][2]string{
 			{"driver-type", "io.containerd.snapshotter.v1"},
 		},
-		Plugins:     system.Plugins{Volume: []string{"local"}, Network: libnetwork.Drivers(), Log: drivers.Names()},
+		Plugins:     system.Plugins{Volume: []string{"local"}, Network: libnetwork.Drivers(), Log: logDrivers()},
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, KernelMemory: &no, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota,
 		CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		IPv4Forwarding:   readFlag("/proc/sys/net/ipv4/ip_forward"),
@@ -93,7 +109,8 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 		DockerRootDir: store.DataRoot, Labels: append([]string{}, store.Labels...), ExperimentalBuild: store.Experimental,
 		ServerVersion: d.host.version, Runtimes: d.infoRuntimes(store), DefaultRuntime: store.DefaultRuntime,
 		Swarm: system.Swarm{LocalNodeState: "inactive"}, LiveRestoreEnabled: store.LiveRestore, InitBinary: cmp.Or(store.InitPath, "docker-init"),
-		ContainerdCommit: system.Commit{ID: "N/A"}, RuncCommit: system.Commit{ID: "N/A"}, InitCommit: system.Commit{ID: "N/A"},
+		ContainerdCommit: system.Commit{ID: containerd}, RuncCommit: system.Commit{ID: store.runtimes.Version().Commit},
+		InitCommit:      system.Commit{ID: store.init.Commit},
 		SecurityOptions: d.securityOptions(store), CDISpecDirs: &[]string{},
 		Containerd: &system.Containerd{Address: store.Containerd, Namespaces: system.Namespaces{Containers: "berth"}},
 	}
@@ -103,6 +120,11 @@ func (d *Daemon) SystemInfo(ctx context.Context) (*system.Info, error) {
 	i.OperatingSystem, i.OSVersion = osRelease()
 	d.countContainers(i)
 	return i, nil
+}
+
+// logDrivers are those that clients are told of: none is always there.
+func logDrivers() []string {
+	return slices.DeleteFunc(drivers.Names(), func(name string) bool { return name == "none" })
 }
 
 func (d *Daemon) countContainers(i *system.Info) {
@@ -213,6 +235,8 @@ func (d *Daemon) SystemEvents(ctx context.Context, o events.Options, begin func(
 	if o.After == 0 && o.Since.IsZero() && o.Until.IsZero() {
 		o.After = now
 	}
+	d.events.Subscribers.Add(1)
+	defer d.events.Subscribers.Add(-1)
 	cursor := d.events.Subscribe(ring.Options{After: o.After, Since: o.Since, Until: o.Until, Filters: o.Filters})
 	if err := begin(cmp.Or(o.After, now)); err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 type configStore struct {
 	config.Config // in force: configured for the keys that a reload applies, startup for the others
 	runtimes      runtimes.Table
+	init          runtimes.Version // of the init process
 	startup       config.Config
 	configured    config.Config
 	origins       config.Origins
@@ -88,7 +89,7 @@ func (d *Daemon) setupConfig(ctx context.Context, cfg config.Config, origins con
 		log.G(ctx).Warn(w)
 	}
 	d.config.Store(&configStore{
-		Config: cfg, runtimes: table, startup: cfg, configured: cfg, origins: origins, generation: 1,
+		Config: cfg, runtimes: table, init: initVersion(ctx, cfg.InitPath), startup: cfg, configured: cfg, origins: origins, generation: 1,
 		verdict: config.Accept(nil, warnings),
 	})
 	return nil
@@ -178,7 +179,7 @@ func (d *Daemon) prepareReload(ctx context.Context) (next *configStore, outside 
 	if err != nil {
 		return next, outside, err
 	}
-	next.runtimes = table
+	next.runtimes, next.init = table, initVersion(ctx, next.Config.InitPath)
 	if outside, err = d.reload.Prepare(ctx, &next.Config); err != nil {
 		return next, outside, err
 	}

@@ -43,7 +43,8 @@ func (d *Daemon) ContainerWait(ctx context.Context, name string, cond containert
 	if rec.State.Running { // a new run has begun meanwhile: what counts is how the last one ended
 		resp.StatusCode = int64(rec.State.LastExit)
 	}
-	if rec.State.Error != "" {
+	// A removal that succeeded is no error, whatever became of the run: who started it is told by the start.
+	if rec.State.Error != "" && !(cond == containertypes.WaitRemoved && rec.Removed) {
 		resp.Error = &containertypes.WaitError{Message: rec.State.Error}
 	}
 	return resp, nil

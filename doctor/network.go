@@ -88,14 +88,14 @@ func (r *report) neighbours(ctx context.Context, cfg config.Config) {
 	if mine || !there || who == "Berth" {
 		return
 	}
-	if _, err := net.InterfaceByName("docker0"); err == nil && cfg.Bridge == "" {
+	if cfg.Bridge == "docker0" {
 		r.add(Warning, "neighbours",
-			fmt.Sprintf("%s runs too, at %s, and has the bridge docker0: both would give out its addresses", who, dockerSocket),
-			`name a bridge of your own with "bridge", or stop that engine and start berthd then`)
+			fmt.Sprintf("%s runs too, at %s, and the bridge docker0 is to be used as it is: both would give out its addresses",
+				who, dockerSocket),
+			"take bridge out of the configuration: Berth makes a bridge of its own then")
 		return
 	}
-	r.add(Warning, "neighbours", fmt.Sprintf("%s runs too, at %s", who, dockerSocket),
-		"nothing, but that a port can be published by one of both only")
+	r.ok("neighbours", "%s runs too, at %s: its bridge is left alone, and a port can be published by one of both only", who, dockerSocket)
 }
 
 // engineAt asks who answers at a unix socket. What is no engine has no name.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -220,6 +221,7 @@ func cliRunFails(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 			assert.Equal(t, r.Code, tc.code, "%s", r)
 			assert.Assert(t, cmp.Contains(r.Stderr, tc.stderr))
 			assert.Equal(t, r.Stdout, "")
+			assert.Assert(t, !strings.Contains(r.Stderr, "Error waiting for container"), "it is said once: %s", r.Stderr)
 			assert.Equal(t, cli.For(t).Run("ps", "-aq"), "")
 		})
 	}
@@ -234,12 +236,23 @@ func cliInfo(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 		"runc linux "+d.File("d"))
 	text := cli.Try("info")
 	assert.Equal(t, text.Code, 0, "%s", text)
-	for _, line := range []string{"Server:", " Containers: 2", "  Running: 1", " Runtimes: ", " Default Runtime: runc"} {
+	for _, line := range []string{"Server:", " Containers: 2", "  Running: 1", " Runtimes: ", " Default Runtime: runc",
+		"  Log: journald json-file local syslog\n", " containerd version: v2."} {
 		assert.Assert(t, cmp.Contains(text.Stdout, line))
 	}
 	version := cli.Run("version")
 	assert.Assert(t, cmp.Regexp(regexp.MustCompile(`(?s)Client:.*Server:.*Engine:\n  Version: +\S+`), version))
 	assert.Equal(t, cli.Run("version", "-f", "{{.Server.Os}}"), "linux")
+	runc, err := exec.Command("runc", "--version").Output()
+	assert.NilError(t, err)
+	for _, part := range []string{`containerd:\n  Version: +2\.\d+\.\d+\n`, `runc:\n  Version: +(\S+)\n  GitCommit: +(\S+)\n`, `docker-init:\n  Version: +\d`} {
+		m := regexp.MustCompile(part).FindStringSubmatch(version)
+		assert.Assert(t, m != nil, "no %s in\n%s", part, version)
+		for _, said := range m[1:] {
+			assert.Assert(t, cmp.Contains(string(runc), said))
+		}
+	}
+	assert.Assert(t, !strings.Contains(d.DaemonLog(), "fsverity"), "what nobody can do anything about is not warned of")
 	cli.Run("rm", "-f", "one", "two")
 }
 

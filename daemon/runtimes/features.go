@@ -70,9 +70,26 @@ func probe(ctx context.Context, entries []*entry) []string {
 
 // ask runs "<path> features" and returns its answer without blanks.
 func ask(ctx context.Context, path string) (string, error) {
+	out, err := output(ctx, path, "features")
+	if err != nil {
+		return "", err
+	}
+	var f features.Features
+	if err := json.Unmarshal(out, &f); err != nil {
+		return "", fmt.Errorf("invalid answer: %w", err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, out); err != nil {
+		return "", errors.New("invalid answer")
+	}
+	return compact.String(), nil
+}
+
+// output runs a program that may do as it likes, and returns what it prints.
+func output(ctx context.Context, path, arg string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, featuresTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "features")
+	cmd := exec.CommandContext(ctx, path, arg)
 	stdout, stderr := &limited{max: maxFeatures}, &limited{max: 512}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	// What the runtime started ends with it, or at least is not waited for.
@@ -81,25 +98,17 @@ func ask(ctx context.Context, path string) (string, error) {
 	cmd.WaitDelay = featuresTimeout / 4
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("no answer within %s", featuresTimeout)
+			return nil, fmt.Errorf("no answer within %s", featuresTimeout)
 		}
 		if text := strings.TrimSpace(string(stderr.kept)); text != "" {
-			return "", fmt.Errorf("%w: %s", err, text)
+			return nil, fmt.Errorf("%w: %s", err, text)
 		}
-		return "", err
+		return nil, err
 	}
 	if stdout.over {
-		return "", fmt.Errorf("an answer of more than %d bytes", maxFeatures)
+		return nil, fmt.Errorf("an answer of more than %d bytes", maxFeatures)
 	}
-	var f features.Features
-	if err := json.Unmarshal(stdout.kept, &f); err != nil {
-		return "", fmt.Errorf("invalid answer: %w", err)
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, stdout.kept); err != nil {
-		return "", errors.New("invalid answer")
-	}
-	return compact.String(), nil
+	return stdout.kept, nil
 }
 
 // limited keeps the first max bytes that are written to it and drops the rest.

@@ -2,6 +2,7 @@
 package runtimes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	runtimeoptions "github.com/containerd/containerd/api/types/runtimeoptions/v1"
@@ -120,6 +122,7 @@ func (r Runtime) Located() (Runtime, error) {
 type Table struct {
 	byName      map[string]Runtime
 	defaultName string
+	version     Version
 }
 
 // Default is the name of the runtime of containers that name none.
@@ -130,6 +133,9 @@ func (t Table) Names() []string { return slices.Sorted(maps.Keys(t.byName)) }
 
 // Features returns what the named runtime says of itself, "" when it is not configured or says nothing.
 func (t Table) Features(name string) string { return t.byName[name].Features }
+
+// Version is that of the default runtime.
+func (t Table) Version() Version { return t.version }
 
 // Get returns the runtime by that name; the empty name is the default. A name that is not configured, but may be that
 // of a shim, gives that shim. Else the error is of class InvalidParameter, and so it is for a runtime with arguments
@@ -176,13 +182,19 @@ func Setup(ctx context.Context, cfg config.Config, dir string) (Table, []string,
 			return Table{}, nil, &config.KeyError{Key: "runtimes", Err: errdefs.System(err)}
 		}
 	}
+	t := Table{
+		byName: make(map[string]Runtime, len(entries)), defaultName: cmp.Or(cfg.DefaultRuntime, config.StockRuntime), version: Unknown,
+	}
+	var asked sync.WaitGroup
+	for _, e := range entries {
+		if e.rt.Name == t.defaultName && e.rt.Path != "" {
+			asked.Go(func() { t.version = AskVersion(ctx, e.rt.Path) })
+		}
+	}
 	warnings := probe(ctx, entries)
+	asked.Wait()
 	if err := ctx.Err(); err != nil {
 		return Table{}, nil, err
-	}
-	t := Table{byName: make(map[string]Runtime, len(entries)), defaultName: cfg.DefaultRuntime}
-	if t.defaultName == "" {
-		t.defaultName = config.StockRuntime
 	}
 	for _, e := range entries {
 		t.byName[e.rt.Name] = e.rt

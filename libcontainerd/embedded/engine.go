@@ -36,6 +36,8 @@ type Config struct {
 type Engine struct {
 	namespace string
 	driver    string
+	version   string
+	revision  string
 	parallel  bool
 
 	content     content.Store
@@ -90,6 +92,9 @@ func (e *Engine) Context(ctx context.Context) context.Context {
 
 // Driver is the name of the snapshotter.
 func (e *Engine) Driver() string { return e.driver }
+
+// Version is that of containerd, and the revision that it was built from, which may be empty.
+func (e *Engine) Version() (version, revision string) { return e.version, e.revision }
 
 // Parallel reports whether layers of one image may be unpacked side by side.
 func (e *Engine) Parallel() bool { return e.parallel }

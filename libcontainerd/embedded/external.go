@@ -36,6 +36,11 @@ func (e *Engine) connect(ctx context.Context, cfg Config) error {
 	if len(found.Plugins) == 0 || slices.ContainsFunc(found.Plugins, broken) {
 		return errdefs.InvalidParameterf("containerd on %s has no storage driver %s", cfg.Address, e.driver)
 	}
+	v, err := c.Version(ctx)
+	if err != nil {
+		return errdefs.Unavailable(fmt.Errorf("ask containerd on %s for its version: %w", cfg.Address, err))
+	}
+	e.version, e.revision = v.Version, v.Revision
 	if err := claim(ctx, c.NamespaceService(), e.namespace, cfg.Root); err != nil {
 		return err
 	}

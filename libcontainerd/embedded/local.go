@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/containerd/v2/version"
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/opencontainers/go-digest"
@@ -75,6 +76,8 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 	}
 	gc := startCollector(ctx, mdb, left)
 	e.closers = append(e.closers, gc.Close)
+	e.version, _, _ = strings.Cut(version.Version, "+")
+	e.revision = "v" + e.version // the tag names it
 	e.content = mdb.ContentStore()
 	e.images = metadata.NewImageStore(mdb)
 	e.leases = &leaseManager{Manager: metadata.NewLeaseManager(mdb), gc: gc}
