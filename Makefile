@@ -15,7 +15,7 @@ SYSCONFDIR ?= /etc
 help: ## say what there is to do
 	@echo 'Berth: a container engine that speaks the Docker Engine API. On a fresh machine, as root, begin with `make demo`.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
 build: ## build bin/berthd and bin/berth-shim
@@ -28,6 +28,11 @@ demo: build ## take the tour: a daemon in a sandbox, a container, three API vers
 	scripts/setup demo
 	@CGO_ENABLED=0 go build -o bin/demo ./demo
 	@scripts/sandbox bin/demo
+
+.PHONY: first-hour
+first-hour: ## play the first hour of a user with a fresh clone, in a sandbox; leaves nothing behind
+	scripts/setup test
+	scripts/first-hour
 
 .PHONY: install
 install: build ## install under PREFIX (/usr/local): programs, systemd units, completion, manual, a default configuration
