@@ -3,6 +3,7 @@ package berth_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,19 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
+
+// What a program needs that serves an engine of its own. docs/embedding.md shows it.
+func ExampleNew() {
+	serve := func(ctx context.Context, listener net.Listener) error {
+		engine, err := berth.New(ctx, berth.Options{DataRoot: "/var/lib/mine", ExecRoot: "/run/mine"})
+		if err != nil {
+			return err
+		}
+		defer engine.Close(context.Background())
+		return http.Serve(listener, engine.Handler())
+	}
+	_ = serve
+}
 
 // Two engines in one program, each on directories of its own, behind whatever listener the program likes.
 func Example() {
