@@ -6,11 +6,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -145,13 +148,21 @@ func TestPullAllTags(t *testing.T) {
 }
 
 func TestPullLogsIn(t *testing.T) {
-	for _, token := range []bool{false, true} {
-		t.Run(fmt.Sprintf("token=%t", token), func(t *testing.T) {
+	me := imagetypes.Auth{Username: "me", Password: "secret"}
+	for name, c := range map[string]struct {
+		scheme authScheme
+		auth   imagetypes.Auth
+	}{
+		"basic": {basic, me}, "token by GET": {tokenGet, me}, "token by POST": {tokenPost, me},
+		"identity token": {tokenPost, imagetypes.Auth{IdentityToken: "refresh"}},
+		"registry token": {tokenPost, imagetypes.Auth{RegistryToken: "good"}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			e, r := setup(t), newRegistry(t)
 			e.speak(image.Registries{})
-			r.user, r.token = "me:secret", token
+			r.user, r.auth = "me:secret", c.scheme
 			ref := r.push("private:1", r.Manifest(small(t, "secret")))
-			for _, auth := range []imagetypes.Auth{{}, {Username: "me", Password: "wrong"}} {
+			for _, auth := range []imagetypes.Auth{{}, {Username: "me", Password: "wrong"}, {IdentityToken: "wrong"}, {RegistryToken: "wrong"}} {
 				lines, err := e.pull(imagetypes.PullOptions{Ref: ref, Auth: auth})
 				assert.ErrorContains(t, err, "pull access denied for "+r.host+"/private, repository does not exist or may "+
 					"require 'docker login'")
@@ -160,17 +171,98 @@ func TestPullLogsIn(t *testing.T) {
 				auth.ServerAddress = r.host
 				assert.Assert(t, errdefs.IsUnauthorized(e.Login(t.Context(), auth)), "%v", e.Login(t.Context(), auth))
 			}
-			auth := imagetypes.Auth{Username: "me", Password: "secret", ServerAddress: r.host}
-			_, err := e.pull(imagetypes.PullOptions{Ref: ref, Auth: auth})
+			_, err := e.pull(imagetypes.PullOptions{Ref: ref, Auth: c.auth})
 			assert.NilError(t, err)
 			assert.Equal(t, e.readFile(ref, "f"), "secret")
-			assert.NilError(t, e.Login(t.Context(), auth))
-			d, err := e.Distribution(t.Context(), ref, auth)
+			d, err := e.Distribution(t.Context(), ref, c.auth)
 			assert.NilError(t, err)
 			assert.Equal(t, d.Descriptor.Digest.String(), e.id(ref))
 			assert.DeepEqual(t, d.Platforms, []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}})
+			if c.auth.ServerAddress = r.host; c.auth.RegistryToken == "" { // which is for one repository
+				assert.NilError(t, e.Login(t.Context(), c.auth))
+			}
 		})
 	}
+}
+
+// What goes to a registry goes through the proxy.
+func TestPullThroughAProxy(t *testing.T) {
+	e, r := setup(t), newRegistry(t)
+	var mu sync.Mutex
+	asked := map[string]bool{}
+	r.breakWith(func(_ http.ResponseWriter, q *http.Request) bool { // the registry plays the proxy, too
+		mu.Lock()
+		defer mu.Unlock()
+		asked[q.URL.Scheme+"://"+q.Host] = true
+		return false
+	})
+	proxy := &url.URL{Scheme: "http", Host: r.host}
+	e.speak(image.Registries{
+		Mirrors: []string{"http://mirror.invalid"}, Proxy: func(*url.URL) (*url.URL, error) { return proxy, nil },
+	})
+	r.push("library/box:1", r.Manifest(small(t, "proxied")))
+	e.mustPull("box:1")
+	assert.Equal(t, e.readFile("box:1", "f"), "proxied")
+	assert.DeepEqual(t, asked, map[string]bool{"http://mirror.invalid": true})
+}
+
+// Layers are fetched side by side, no more than is allowed.
+func TestPullLayersAtOnce(t *testing.T) {
+	e, r := setup(t), newRegistry(t)
+	e.speak(image.Registries{Downloads: 2})
+	img := big(t, 1000, 6)
+	layers := map[string]bool{}
+	for _, l := range img.Layers {
+		layers[digest.FromBytes(l).String()] = true
+	}
+	var mu sync.Mutex
+	now, most := 0, 0
+	two := make(chan struct{})
+	r.breakWith(func(_ http.ResponseWriter, q *http.Request) bool {
+		if !layers[q.URL.Path[strings.LastIndexByte(q.URL.Path, '/')+1:]] {
+			return false
+		}
+		mu.Lock()
+		now++
+		if most = max(most, now); now == 2 && most == 2 {
+			select {
+			case <-two:
+			default:
+				close(two)
+			}
+		}
+		mu.Unlock()
+		select {
+		case <-two:
+		case <-q.Context().Done():
+		}
+		mu.Lock()
+		now--
+		mu.Unlock()
+		return false
+	})
+	e.mustPull(r.push("many:1", r.Manifest(img)))
+	assert.Equal(t, most, 2)
+}
+
+// How far a transfer is is not told at each step.
+func TestProgressIsThrottled(t *testing.T) {
+	e := setup(t)
+	const size = 8 << 20
+	layer := testimage.Layer(t, testimage.File{Name: "f", Body: strings.Repeat("x", size)})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(layer) }))
+	defer srv.Close()
+	var at []int64
+	begin := time.Now()
+	_, err := e.ImportURL(t.Context(), imagetypes.ImportOptions{}, srv.URL, func(m imagetypes.Message) {
+		if m.Detail != nil {
+			at = append(at, m.Detail.Current)
+		}
+	})
+	assert.NilError(t, err)
+	most := 2 + int(time.Since(begin)/(100*time.Millisecond)) // the first, the last, and ten a second
+	assert.Assert(t, len(at) > 0 && len(at) <= most, "%d in %v", len(at), time.Since(begin))
+	assert.Assert(t, slices.IsSorted(at))
 }
 
 func TestPullOfNothing(t *testing.T) {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -137,10 +138,13 @@ func (p *push) run(ctx context.Context, target ocispec.Descriptor, platform *oci
 	return nil
 }
 
-// unreachable reports whether there was no connection at all.
+// unreachable reports whether there was no connection at all, or none that both sides trust.
 func unreachable(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
+	return ok && (op.Op == "dial" || op.Op == "remote error") // the second is TLS's
 }
 
 // noteSource notes that the registry has what was pushed, for identity, and so that it need not be sent to another

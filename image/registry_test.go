@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -32,9 +33,17 @@ type registry struct {
 	asked map[string]int                // requests by method and last part of the path
 	page  int                           // tags in a page; 0: all in one
 	user  string                        // user:password that is wanted; empty: none
-	token bool                          // tokens are handed out for user
+	auth  authScheme                    // how user is asked for
 	fault func(w http.ResponseWriter, r *http.Request) bool
 }
+
+type authScheme int
+
+const (
+	basic     authScheme = iota
+	tokenGet             // a token server of the older kind
+	tokenPost            // OAuth2, which takes an identity token, too: refresh
+)
 
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
@@ -86,7 +95,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 	if !r.allowed(q) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
-		if r.token {
+		if r.auth != basic {
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="test"`, r.host))
 		}
 		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, http.StatusUnauthorized)
@@ -123,7 +132,7 @@ func (r *registry) allowed(q *http.Request) bool {
 	if r.user == "" {
 		return true
 	}
-	if r.token {
+	if r.auth != basic {
 		return q.Header.Get("Authorization") == "Bearer good"
 	}
 	return q.Header.Get("Authorization") == "Basic "+base64.StdEncoding.EncodeToString([]byte(r.user))
@@ -131,14 +140,18 @@ func (r *registry) allowed(q *http.Request) bool {
 
 func (r *registry) serveToken(w http.ResponseWriter, q *http.Request) {
 	user, password, _ := q.BasicAuth()
-	if user == "" {
-		user, password = q.FormValue("username"), q.FormValue("password")
+	if r.auth == tokenPost {
+		user, password = q.PostFormValue("username"), q.PostFormValue("password")
 	}
-	if user+":"+password != r.user {
+	refreshed := r.auth == tokenPost && q.PostFormValue("grant_type") == "refresh_token" && q.PostFormValue("refresh_token") == "refresh"
+	switch {
+	case r.auth == tokenGet && q.Method != http.MethodGet:
+		http.NotFound(w, q)
+	case user+":"+password != r.user && !refreshed:
 		http.Error(w, "no", http.StatusUnauthorized)
-		return
+	default:
+		fmt.Fprint(w, `{"token":"good","access_token":"good"}`)
 	}
-	fmt.Fprint(w, `{"token":"good","access_token":"good"}`)
 }
 
 func (r *registry) serveTags(w http.ResponseWriter, q *http.Request, repo string) {
@@ -180,7 +193,7 @@ func (e *env) speak(r image.Registries) {
 	if r.Attempts == 0 {
 		r.Attempts = 3
 	}
-	r.Downloads = 3
+	r.Downloads = cmp.Or(r.Downloads, 3)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.registries = r

@@ -10,9 +10,11 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +31,8 @@ type registryOptions struct {
 	addr string // host:port
 	cert string // directory with cert.pem and key.pem; empty: no TLS
 	auth bool   // wants user me, password secret
+	// clients have to show the certificate, too
+	clients bool
 }
 
 // startRegistry runs Debian's registry in the daemon's sandbox until the test ends.
@@ -42,9 +46,12 @@ func startRegistry(t *testing.T, d *harness.Daemon, o registryOptions) {
 		"http":    harness.M{"addr": o.addr},
 	}
 	if o.cert != "" {
-		cfg["http"].(harness.M)["tls"] = harness.M{
-			"certificate": filepath.Join(o.cert, "cert.pem"), "key": filepath.Join(o.cert, "key.pem"),
+		cert := filepath.Join(o.cert, "cert.pem")
+		tls := harness.M{"certificate": cert, "key": filepath.Join(o.cert, "key.pem")}
+		if o.clients {
+			tls["clientcas"] = []string{cert}
 		}
+		cfg["http"].(harness.M)["tls"] = tls
 	}
 	if o.auth {
 		users := filepath.Join(dir, "htpasswd")
@@ -103,8 +110,26 @@ func TestRegistry(t *testing.T) {
 			assert.Equal(t, none.Code, 1)
 			assert.Assert(t, cmp.Contains(none.Stderr, "An image does not exist locally with the tag: 127.0.0.1:5000/nothing"))
 			assert.Assert(t, cmp.Contains(cli.Run("image", "prune", "-af"), "untagged: "+name))
+			search(t, d, cli)
 		})
 	}
+}
+
+// search asks a registry that answers whatever it is asked.
+func search(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
+	dir := filepath.Join(d.Sandbox.Dir, "search")
+	assert.NilError(t, os.MkdirAll(filepath.Join(dir, "v1"), 0o700))
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "v1/search"), []byte(`{"num_results": 2, "results": [
+		{"name": "box", "star_count": 7, "is_official": true, "description": "a box"},
+		{"name": "me/box", "star_count": 2, "description": "mine"}]}`), 0o600))
+	d.Sandbox.Background(t, "busybox", "httpd", "-f", "-p", "127.0.0.1:5002", "-h", dir)
+	const term, format = "127.0.0.1:5002/box", "{{.Name}} {{.StarCount}} {{.IsOfficial}}"
+	d.Eventually("the search is answered", func() bool { return cli.Try("search", term).Code == 0 })
+	assert.Equal(t, cli.Run("search", "--format", format, term), "box 7 [OK]\nme/box 2")
+	assert.Equal(t, cli.Run("search", "--format", format, "--filter", "stars=3", term), "box 7 [OK]")
+	assert.Equal(t, cli.Run("search", "--format", format, "--filter", "is-official=false", term), "me/box 2")
+	assert.Assert(t, cmp.Contains(cli.Try("search", "--limit", "101", term).Stderr, "outside the range of [1, 100]"))
+	assert.Assert(t, cmp.Contains(cli.Try("search", "--filter", "nope=1", term).Stderr, "invalid filter 'nope'"))
 }
 
 // An image for two platforms goes from skopeo to the registry to Berth and on: as a whole, or one platform of it.
@@ -147,6 +172,39 @@ func TestRegistryPlatforms(t *testing.T) {
 	cli.Run("save", "-o", filepath.Join(d.Sandbox.Dir, "saved.tar"), name+":1")
 	assert.Assert(t, cmp.Contains(skopeo("inspect", "--raw",
 		"oci-archive:"+filepath.Join(d.Sandbox.Dir, "saved.tar")), other))
+
+	// One platform goes, and comes back on its own.
+	query := func(arch string) string { return url.QueryEscape(`{"os":"linux","architecture":"` + arch + `"}`) }
+	saved := d.HTTP("GET", "/images/"+name+":1/get?platform="+query(other), nil)
+	assert.Equal(t, saved.Status, 200, saved.Message())
+	assert.Equal(t, d.HTTP("GET", "/images/"+name+":1/get?platform="+query("riscv64"), nil).Status, 404)
+	load := func(version, arch string) string {
+		t.Helper()
+		resp := d.HTTP("POST", "/v"+version+"/images/load?platform="+query(arch), strings.NewReader(saved.Body))
+		assert.Equal(t, resp.Status, 200)
+		return resp.Body
+	}
+	assert.Equal(t, d.HTTP("DELETE", "/images/"+name+":1?platforms="+query(other), nil).Status, 400, "it is not forced")
+	removed := d.HTTP("DELETE", "/images/"+name+":1?force=1&platforms="+query(other), nil)
+	assert.Assert(t, cmp.Regexp(`^\[\{"Deleted":"sha256:[0-9a-f]{64}"\}\]\n$`, removed.Body))
+	inspect := "/images/" + name + ":2/json?platform="
+	assert.Equal(t, d.HTTP("GET", inspect+query(other), nil).Status, 404)
+	assert.Equal(t, d.HTTP("GET", inspect+query(runtime.GOARCH), nil).Status, 200)
+	assert.Assert(t, cmp.Contains(load("1.51", runtime.GOARCH), "doesn't provide the requested platform"))
+	assert.Assert(t, cmp.Contains(load("1.51", other), "Loaded image: "+name+":1"))
+	assert.Equal(t, d.HTTP("GET", "/images/"+name+":1/json?platform="+query(other), nil).Status, 200)
+	assert.Assert(t, cmp.Contains(load("1.47", runtime.GOARCH), "Loaded image"), "platforms are not known there")
+	var list []struct {
+		Manifests []struct {
+			ImageData struct {
+				Identity *struct{ Pull []struct{ Repository string } }
+			}
+		}
+	}
+	d.OK("GET", "/v1.54/images/json?manifests=1&identity=1", nil, &list)
+	assert.Equal(t, list[0].Manifests[0].ImageData.Identity.Pull[0].Repository, "127.0.0.1/multi")
+	assert.Equal(t, d.HTTP("GET", "/v1.54/images/json?identity=1", nil).Status, 400)
+	assert.Equal(t, d.HTTP("GET", "/v1.53/images/json?identity=1", nil).Status, 200)
 }
 
 // Certificates and credentials: refused without, let in with, and a reload is enough for that.
@@ -186,10 +244,20 @@ func TestRegistryTLSAndLogin(t *testing.T) {
 		"lowerdir=/etc,upperdir="+d.File("u")+",workdir="+d.File("w"), "/etc").CombinedOutput()
 	assert.NilError(t, err, "%s", out)
 	t.Cleanup(func() { assert.Check(t, d.Sandbox.Command("umount", "-l", "/etc").Run()) })
-	out, err = d.Sandbox.Command("sh", "-c", "mkdir -p /etc/docker/certs.d/"+addr+" && cp "+filepath.Join(dir, "cert.pem")+
-		" /etc/docker/certs.d/"+addr+"/ca.crt").CombinedOutput()
-	assert.NilError(t, err, "%s", out)
+	const strict = "10.88.0.1:5444"
+	startRegistry(t, d, registryOptions{addr: strict, cert: dir, clients: true})
+	for _, host := range []string{addr, strict} {
+		out, err = d.Sandbox.Command("sh", "-c", "mkdir -p /etc/docker/certs.d/"+host+" && cp "+filepath.Join(dir, "cert.pem")+
+			" /etc/docker/certs.d/"+host+"/ca.crt").CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+	}
 	cli.Run("pull", name)
+	cli.Run("tag", name, strict+"/box:1")
+	assert.Assert(t, cmp.Contains(cli.Try("push", strict+"/box:1").Stderr, "certificate"))
+	out, err = d.Sandbox.Command("sh", "-c", "cd /etc/docker/certs.d/"+strict+" && cp "+filepath.Join(dir, "cert.pem")+
+		" client.cert && cp "+filepath.Join(dir, "key.pem")+" client.key").CombinedOutput()
+	assert.NilError(t, err, "%s", out)
+	cli.Run("push", strict+"/box:1")
 }
 
 // writeCert makes a certificate for ip that signs itself.
@@ -200,7 +268,7 @@ func writeCert(t *testing.T, dir, ip string) {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: ip}, IPAddresses: []net.IP{net.ParseIP(ip)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	assert.NilError(t, err)
