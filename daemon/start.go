@@ -249,7 +249,7 @@ func (d *Daemon) startFailed(ctx context.Context, c *container.Container, cause 
 // What runtimes say about a command that cannot be started, and the exit code and class that users know for it
 // (facts/state-and-errors S-O007 to S-O012).
 func startExitCode(err error) int {
-	text := err.Error()
+	text := strings.ToLower(err.Error()) // crun says it as the C library does
 	switch {
 	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"),
 		strings.Contains(text, "not a directory"), strings.Contains(text, "system cannot find the file specified"):
@@ -269,7 +269,7 @@ func startError(err error) error {
 	if startExitCode(err) == 128 {
 		return errdefs.System(err)
 	}
-	if strings.Contains(err.Error(), "not a directory") {
+	if strings.Contains(strings.ToLower(err.Error()), "not a directory") {
 		err = fmt.Errorf("%w: Are you trying to mount a directory onto a file (or vice-versa)? "+
 			"Check if the specified host path exists and is the expected type", err)
 	}

@@ -111,9 +111,14 @@ func hierarchies(id string, pid int) cgroup1.Path {
 func whole(path, id string) (string, bool) {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
-		if strings.Contains(p, id) {
-			return strings.Join(parts[:i+1], "/"), true
+		if !strings.Contains(p, id) {
+			continue
 		}
+		// crun limits a cgroup of its own in the scope that systemd made.
+		if i+1 < len(parts) && parts[i+1] == "container" && strings.HasSuffix(p, ".scope") {
+			i++
+		}
+		return strings.Join(parts[:i+1], "/"), true
 	}
 	return "", false
 }

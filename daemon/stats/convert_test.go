@@ -102,8 +102,11 @@ func TestCgroupOfTheContainer(t *testing.T) {
 		"/berth/c1/init.scope":                         "/berth/c1",
 		"/system.slice/berth-c1.scope":                 "/system.slice/berth-c1.scope",
 		"/system.slice/berth-c1.scope/payload/service": "/system.slice/berth-c1.scope",
-		"/":            "",
-		"/other/group": "",
+		"/system.slice/berth-c1.scope/container":       "/system.slice/berth-c1.scope/container",
+		"/system.slice/berth-c1.scope/container/a":     "/system.slice/berth-c1.scope/container",
+		"/berth/c1/container":                          "/berth/c1",
+		"/":                                            "",
+		"/other/group":                                 "",
 	} {
 		got, ok := whole(path, "c1")
 		assert.Equal(t, got, want, path)
