@@ -217,24 +217,30 @@ func TestPullLayersAtOnce(t *testing.T) {
 	}
 	var mu sync.Mutex
 	now, most := 0, 0
-	two := make(chan struct{})
+	two, three := make(chan struct{}), make(chan struct{})
 	r.breakWith(func(_ http.ResponseWriter, q *http.Request) bool {
 		if !layers[q.URL.Path[strings.LastIndexByte(q.URL.Path, '/')+1:]] {
 			return false
 		}
 		mu.Lock()
 		now++
-		if most = max(most, now); now == 2 && most == 2 {
-			select {
-			case <-two:
-			default:
+		if now > most {
+			most = now
+			switch now {
+			case 2:
 				close(two)
+			case 3:
+				close(three)
 			}
 		}
 		mu.Unlock()
 		select {
 		case <-two:
 		case <-q.Context().Done():
+		}
+		select { // a registry slow enough for a third to come
+		case <-three:
+		case <-time.After(100 * time.Millisecond):
 		}
 		mu.Lock()
 		now--
