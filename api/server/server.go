@@ -221,6 +221,7 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 
 // route makes an http.Handler of a route: headers, version checks, the profile, errors and panics.
 func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.HandlerFunc {
+	name := e.Method + " " + e.Path
 	return func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != e.Method { // the mux gives HEAD to GET routes; the API does not
 			s.notFound(rw, r)
@@ -238,7 +239,7 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer s.requests.Done()
 		r = r.WithContext(ctx)
 		w := httputil.NewWriter(rw, s.closing, cancel)
-		r, span := traced(r, e)
+		r, span := traced(r, name, e)
 		defer func() { endSpan(span, w.Status()) }()
 		begun := time.Now()
 		defer func() {

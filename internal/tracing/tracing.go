@@ -10,29 +10,28 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// name is whose the spans are.
-const name = "github.com/berthd/berth"
+// tracer follows whatever provider is set, also one that is set later.
+var tracer = otel.Tracer("github.com/berthd/berth")
 
-// Tracer makes spans.
-func Tracer() trace.Tracer { return otel.Tracer(name) }
+// Serve begins the span of a request that was received, below the one that ctx names.
+func Serve(ctx context.Context, name string) (context.Context, trace.Span) {
+	return tracer.Start(ctx, name, served)
+}
+
+var served = trace.WithSpanKind(trace.SpanKindServer)
 
 // Start begins a span below that of ctx, which end ends. Where nobody traces what ctx belongs to there is none.
 func Start(ctx context.Context, name string) (_ context.Context, end func(error)) {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx, func(error) {}
 	}
-	ctx, span := Tracer().Start(ctx, name)
+	ctx, span := tracer.Start(ctx, name)
 	return ctx, func(err error) {
-		Fail(span, err)
+		if err != nil {
+			span.RecordError(err)
+			span.SetStatus(codes.Error, err.Error())
+		}
 		span.End()
-	}
-}
-
-// Fail marks a span as failed, unless err is nil.
-func Fail(span trace.Span, err error) {
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, err.Error())
 	}
 }
 
