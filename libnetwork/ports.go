@@ -221,7 +221,7 @@ func (p *publication) bind() (fd int, err error) {
 			return -1, err
 		}
 	}
-	if typ == unix.SOCK_STREAM {
+	if p.proto == "tcp" {
 		err = bindStream(fd, sockaddr(p.host, p.port))
 	} else {
 		err = unix.Bind(fd, sockaddr(p.host, p.port))
@@ -239,7 +239,7 @@ func (p *publication) bind() (fd int, err error) {
 	return fd, nil
 }
 
-// bindStream binds to a port that connections of an earlier server may still linger on, but that nobody else has:
+// bindStream binds TCP to a port that connections of an earlier server may still linger on, but that nobody else has:
 // SO_REUSEADDR alone would share the port with all who do not listen, so the socket listens for a moment.
 func bindStream(fd int, sa unix.Sockaddr) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {

@@ -104,7 +104,11 @@ func (p Place) Serve(t testing.TB, name, network, addr string) {
 			}
 			return err
 		}
-		l, err := net.Listen(network, addr)
+		listen := net.Listen
+		if network == "sctp" {
+			listen = func(_, addr string) (net.Listener, error) { return listenSCTP(addr) }
+		}
+		l, err := listen(network, addr)
 		if err == nil {
 			closer = l
 			go func() {
@@ -124,7 +128,9 @@ func (p Place) Serve(t testing.TB, name, network, addr string) {
 }
 
 // Ask asks at an address, as Serve answers.
-func (p Place) Ask(network, addr string) (string, error) { return p.ask(network, addr, 5*time.Second) }
+func (p Place) Ask(network, addr string) (string, error) {
+	return p.ask(network, addr, patience(5*time.Second))
+}
 
 // Reaches tells whether there is an answer at an address; a firewall that drops packets says nothing.
 func (p Place) Reaches(network, addr string) bool {
@@ -135,7 +141,11 @@ func (p Place) Reaches(network, addr string) bool {
 func (p Place) ask(network, addr string, patience time.Duration) (string, error) {
 	var conn net.Conn
 	if err := netns.Do(p.path, func() (err error) {
-		conn, err = (&net.Dialer{Timeout: patience}).Dial(network, addr)
+		if network == "sctp" {
+			conn, err = dialSCTP(addr, patience)
+		} else {
+			conn, err = (&net.Dialer{Timeout: patience}).Dial(network, addr)
+		}
 		return err
 	}); err != nil {
 		return "", err
@@ -226,7 +236,7 @@ func (s Sender) Send() { _, _ = s.conn.Write([]byte("?")) } // an error is about
 func (s Sender) Ask(t testing.TB) string {
 	t.Helper()
 	b := make([]byte, 100)
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(patience(10 * time.Second)); ; {
 		s.Send()
 		assert.NilError(t, s.conn.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
 		if n, err := s.conn.Read(b); err == nil {
