@@ -77,6 +77,11 @@ func (c *Conn) finish() {
 // An error from before the answer can still become a status.
 func Hijack(w http.ResponseWriter, r *http.Request, contentType string) (*Conn, context.Context, error) {
 	upgrade := upgrades(r)
+	if r.ContentLength > 0 { // a body that the handler has not read is no input: dockerode sends what the query says once more
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return nil, nil, errdefs.InvalidParameter(fmt.Errorf("read the request body: %w", err))
+		}
+	}
 	header := w.Header().Clone()
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
