@@ -60,11 +60,12 @@ lint: ## check format, go vet and staticcheck
 	go vet -tags compose,vm ./...
 	go tool staticcheck ./...
 
-.PHONY: compose
-compose: ## run docker compose v1 and v2 against Berth; apart from test, for what building v2 takes
+.PHONY: clients
+clients: ## run docker compose v1 and v2, dockerode and sen against Berth; apart from test, for what they take
 	scripts/setup test
-	scripts/setup compose
-	go run ./internal/testrun -race -count=1 -tags compose -run TestCompose ./integration
+	scripts/setup clients
+	go vet -tags clients ./integration
+	go run ./internal/testrun -race -count=1 -tags clients -timeout 20m -run 'TestCompose|TestDockerode|TestSen' ./integration
 
 .PHONY: vm-test
 vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, without systemd and with it, and more networks

@@ -1,4 +1,4 @@
-//go:build compose
+//go:build clients
 
 package integration
 
@@ -16,7 +16,7 @@ import (
 	"github.com/berthd/berth/integration/harness"
 )
 
-// TestCompose, which `make compose` runs, plays the life of a project of three services with docker compose, of Debian (v1) and as a module (v2).
+// TestCompose, which `make clients` runs, plays the life of a project of three services with docker compose, of Debian (v1) and as a module (v2).
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t, harness.NoImage())

@@ -1,5 +1,5 @@
 // docker compose v2, for TestCompose. scripts/setup builds it.
-module github.com/berthd/berth/integration/compose
+module github.com/berthd/berth/integration/clients/compose
 
 go 1.26.6
 
