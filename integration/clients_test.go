@@ -2,9 +2,13 @@ package integration
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"os/exec"
+	"strings"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	containertypes "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -29,6 +33,97 @@ func TestClients(t *testing.T) {
 	for _, version := range []string{"", "1.44"} {
 		t.Run("moby "+version, func(t *testing.T) { mobyLife(t, d, version) })
 	}
+}
+
+// TestTutorials plays what the pages of clients show, against an image of a registry.
+func TestTutorials(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	startRegistry(t, d, registryOptions{addr: "127.0.0.1:5000"})
+	const image = "127.0.0.1:5000/box:1"
+	d.CLI().Run("tag", "busybox", image)
+	d.CLI().Run("push", image)
+	d.CLI().Run("rmi", image, "busybox")
+	t.Run("python", func(t *testing.T) {
+		out, err := exec.Command("/usr/bin/python3", "testdata/tutorial.py", d.File("s"), image).CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+		t.Logf("%s", out)
+	})
+	t.Run("moby", func(t *testing.T) { mobyTutorial(t, d, image) })
+}
+
+// mobyTutorial is what dockerd's page of examples for its client module does.
+func mobyTutorial(t *testing.T, d *harness.Daemon, image string) {
+	ctx := t.Context()
+	c, err := client.New(client.WithHost(d.Host()))
+	assert.NilError(t, err)
+	defer c.Close()
+	events := c.Events(ctx, client.EventsListOptions{Filters: client.Filters{}.Add("type", "container")})
+
+	pull, err := c.ImagePull(ctx, image, client.ImagePullOptions{})
+	assert.NilError(t, err)
+	assert.NilError(t, pull.Wait(ctx))
+	images, err := c.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("reference", image)})
+	assert.NilError(t, err)
+	assert.Equal(t, len(images.Items), 1)
+	assert.DeepEqual(t, images.Items[0].RepoTags, []string{image})
+
+	create := func(cmd ...string) string {
+		t.Helper()
+		made, err := c.ContainerCreate(ctx, client.ContainerCreateOptions{
+			Image: image, Config: &containertypes.Config{Cmd: cmd}, HostConfig: &containertypes.HostConfig{NetworkMode: "none"},
+		})
+		assert.NilError(t, err)
+		return made.ID
+	}
+	id := create("sh", "-c", "echo hello world | tee /said")
+	waiting := c.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: containertypes.WaitConditionNextExit})
+	_, err = c.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	assert.NilError(t, err)
+	select {
+	case w := <-waiting.Result:
+		assert.Equal(t, w.StatusCode, int64(0))
+	case err := <-waiting.Error:
+		t.Fatal(err)
+	}
+	logs, err := c.ContainerLogs(ctx, id, client.ContainerLogsOptions{ShowStdout: true, Follow: true})
+	assert.NilError(t, err)
+	var out bytes.Buffer
+	_, err = stdcopy.StdCopy(&out, io.Discard, logs)
+	logs.Close()
+	assert.NilError(t, err)
+	assert.Equal(t, out.String(), "hello world\n")
+	for _, action := range []string{"create", "start", "die"} {
+		e := <-events.Messages
+		assert.Equal(t, string(e.Action)+" "+e.Actor.ID, action+" "+id)
+	}
+	made, err := c.ContainerCommit(ctx, id, client.ContainerCommitOptions{Reference: "committed", Changes: []string{"CMD cat /said"}})
+	assert.NilError(t, err)
+	seen, err := c.ImageInspect(ctx, "committed")
+	assert.NilError(t, err)
+	assert.Equal(t, seen.ID, made.ID)
+
+	id = create("sleep", "1000") // in the background
+	_, err = c.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	assert.NilError(t, err)
+	stats, err := c.ContainerStats(ctx, id, client.ContainerStatsOptions{})
+	assert.NilError(t, err)
+	var sample containertypes.StatsResponse
+	assert.NilError(t, json.NewDecoder(stats.Body).Decode(&sample))
+	stats.Body.Close()
+	assert.Assert(t, sample.MemoryStats.Usage > 0)
+	running, err := c.ContainerList(ctx, client.ContainerListOptions{})
+	assert.NilError(t, err)
+	assert.Equal(t, len(running.Items), 1)
+	now := 0
+	_, err = c.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &now})
+	assert.NilError(t, err)
+	pruned, err := c.ContainerPrune(ctx, client.ContainerPruneOptions{})
+	assert.NilError(t, err)
+	assert.Equal(t, len(pruned.Report.ContainersDeleted), 2)
+	_, err = c.ImageBuild(ctx, strings.NewReader(""), client.ImageBuildOptions{})
+	assert.Assert(t, cerrdefs.IsNotImplemented(err), "%v", err)
+	assert.ErrorContains(t, err, "building images is not built into Berth")
 }
 
 func cliLife(t *testing.T, cli *harness.CLI) {
