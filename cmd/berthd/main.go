@@ -206,13 +206,32 @@ func commit() string {
 	return "unknown"
 }
 
-// writePid refuses to take over the file of a berthd that lives. What has ended, a zombie too, has no exe any more; another
-// program may have got the number of a daemon that was killed.
+// lives tells whether a pid is that of another process of a program. What has ended, a zombie too, has no exe any more.
+// The number of a daemon that was killed, with its machine perhaps, may be another program's by now, or that of a thread
+// of this process, or of a child which is about to become a runtime.
+func lives(pid int, program string) bool {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || filepath.Base(exe) != program {
+		return false
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	own := strconv.Itoa(os.Getpid())
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		if (name == "Tgid" || name == "PPid") && value == own {
+			return false
+		}
+	}
+	return true
+}
+
+// writePid refuses to take over the file of a berthd that lives.
 func writePid(path string) error {
 	if b, err := os.ReadFile(path); err == nil {
-		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-		exe, lerr := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && lerr == nil && pid != os.Getpid() && filepath.Base(exe) == "berthd" {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && lives(pid, "berthd") {
 			return fmt.Errorf("berthd is running already as process %d, which %s names: stop it, or give this one another --pidfile", pid, path)
 		}
 	}
