@@ -225,7 +225,7 @@ func killIn(path string) (int, error) {
 	pids := map[int]bool{}
 	for _, sub := range cg.Subsystems() {
 		procs, err := cg.Processes(sub.Name(), true)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !cgroupGone(err) {
 			return 0, err
 		}
 		for _, p := range procs {
@@ -238,7 +238,7 @@ func killIn(path string) (int, error) {
 	}
 	// A frozen process dies when it is thawed.
 	err = cg.Thaw()
-	if errors.Is(err, cgroup1.ErrFreezerNotSupported) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, cgroup1.ErrFreezerNotSupported) || cgroupGone(err) {
 		err = nil
 	}
 	return len(pids), err
@@ -267,10 +267,16 @@ func killInV2(path string) (int, error) {
 	default:
 		err = cg.Kill()
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // a runtime or systemd has removed it meanwhile
+	if cgroupGone(err) {
 		return 0, nil
 	}
 	return len(pids), err
+}
+
+// cgroupGone tells whether an error is that a runtime or systemd has removed the cgroup meanwhile. Who has one of its
+// files open already gets ENODEV.
+func cgroupGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }
 
 // cgroupPath returns the cgroup of a bundle's container below the cgroup file system; empty if there is none to know
