@@ -68,13 +68,11 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 	}); err != nil && !cerrdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("make the namespace: %w", err)
 	}
+	var first func(context.Context) error
 	if killed {
-		// It needs space on the disk, without which the engine can do a lot all the same.
-		if err := e.stir(ctx, mdb, sns); err != nil {
-			log.G(ctx).WithError(err).Warn("what the last engine left, blobs and layers that it was at, stays")
-		}
+		first = func(ctx context.Context) error { return e.stir(ctx, mdb, sns) }
 	}
-	gc := startCollector(ctx, mdb, left)
+	gc := startCollector(ctx, mdb, first, left)
 	e.closers = append(e.closers, gc.Close)
 	e.version, _, _ = strings.Cut(version.Version, "+")
 	e.revision = "v" + e.version // the tag names it
@@ -247,8 +245,9 @@ const collectDelay = 100 * time.Millisecond
 // A collection keeps writers out of the database while it marks. It may do so for at most 1/collectShare of the time.
 const collectShare = 50
 
-// startCollector starts one that begins with removing the directories left, as far as it comes.
-func startCollector(ctx context.Context, db *metadata.DB, left []string) *collector {
+// startCollector starts one that begins with what comes first, unless that is nil, and with removing the directories left,
+// as far as it comes.
+func startCollector(ctx context.Context, db *metadata.DB, first func(context.Context) error, left []string) *collector {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &collector{
 		db: db, busy: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{}),
@@ -259,7 +258,7 @@ func startCollector(ctx context.Context, db *metadata.DB, left []string) *collec
 		}
 	})
 	c.ask() // what the last engine left behind
-	go c.run(ctx, left)
+	go c.run(ctx, first, left)
 	return c
 }
 
@@ -285,8 +284,16 @@ func (c *collector) collect(ctx context.Context) (time.Duration, error) {
 	return stats.Elapsed(), nil
 }
 
-func (c *collector) run(ctx context.Context, left []string) {
+func (c *collector) run(ctx context.Context, first func(context.Context) error, left []string) {
 	defer close(c.done)
+	if first != nil {
+		c.busy <- struct{}{} // else what it makes could be collected while it is at it
+		// It waits for the disk again and again, and needs space there, without which the engine can do a lot all the same.
+		if err := first(ctx); err != nil && ctx.Err() == nil {
+			log.G(ctx).WithError(err).Warn("what the last engine left, blobs and layers that it was at, stays")
+		}
+		<-c.busy
+	}
 	for _, dir := range left {
 		if ctx.Err() != nil {
 			return
