@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -51,6 +53,46 @@ func TestEventsThatNobodyReads(t *testing.T) {
 			seen += missed
 		}
 	}
+}
+
+// BenchmarkEventsThatNobodyReads does the same to an engine whose events a hundred subscribers do not read, and to one
+// that nobody listens to, in turn, so that whatever else the machine does slows both. It measures the difference of the
+// medians.
+func BenchmarkEventsThatNobodyReads(b *testing.B) {
+	var publish [2]func(size int)
+	for i := range publish {
+		d := harness.Start(b)
+		id := d.Run("", "sleep", "100000")
+		publish[i] = func(size int) {
+			d.OK("POST", "/containers/"+id+"/exec", harness.M{"Cmd": []string{"echo", strings.Repeat("x", size)}}, nil)
+		}
+		if i == 0 {
+			continue
+		}
+		for range 100 {
+			resp, err := d.Open(b.Context(), "GET", "/events", nil)
+			assert.NilError(b, err)
+			defer resp.Body.Close()
+		}
+		for range 10 { // more than a socket takes
+			publish[i](128 << 10)
+		}
+	}
+	var times [2][]time.Duration
+	for b.Loop() {
+		for i := range publish {
+			begin := time.Now()
+			publish[i](1)
+			times[i] = append(times[i], time.Since(begin))
+		}
+	}
+	var medians [2]float64
+	for i := range times {
+		slices.Sort(times[i])
+		medians[i] = float64(times[i][len(times[i])/2].Microseconds())
+	}
+	b.ReportMetric(medians[0], "µs-unheard")
+	b.ReportMetric(medians[1]-medians[0], "µs-delay")
 }
 
 // residentBytes is how much memory the daemon's process has.

@@ -204,18 +204,19 @@ func (s *stepper) inventory() ([]string, error) {
 			}
 		}
 	}
-	for _, dir := range []string{"d", "e"} { // as the daemon sees them
-		if err := filepath.WalkDir(s.Sandbox.Proc(1, "root", s.File(dir)), func(path string, d fs.DirEntry, err error) error {
+	root := s.Sandbox.Proc(1, "root") // as the daemon sees it
+	for _, dir := range []string{"d", "e"} {
+		if err := filepath.WalkDir(filepath.Join(root, s.File(dir)), func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case os.IsNotExist(err):
 				return nil
 			case err != nil:
 				return err
 			case d.IsDir() && (d.Name() == "execs" || filepath.Base(filepath.Dir(path)) == "snapshots"):
-				all = append(all, "file "+path)
+				all = append(all, "file "+strings.TrimPrefix(path, root))
 				return fs.SkipDir
 			}
-			all = append(all, "file "+path)
+			all = append(all, "file "+strings.TrimPrefix(path, root))
 			return nil
 		}); err != nil {
 			return nil, err
