@@ -73,9 +73,11 @@ vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, wit
 	scripts/vm-test
 
 .PHONY: soak
-soak: ## run the tests that have a size at SOAK (default 100) times their usual one
+soak: ## run the tests that have a size at SOAK (default 100) times their usual one, and cut a machine's power SOAK/5 times
 	scripts/setup test
+	scripts/setup vm
 	go run ./internal/testrun -race -count=1 -timeout 4h -run 'Soak' ./integration ./integration/faults -soak=$(SOAK)
+	scripts/vm-kill $$(($(SOAK) / 5))
 
 .PHONY: fuzz
 fuzz: ## look for bad input to every parser that takes bytes from outside, FUZZ (default 30s) long each
