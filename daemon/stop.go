@@ -61,6 +61,10 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 			return err
 		}
 	}
+	// A busy shim tells the exit code a moment later. Without it there is no start.
+	if _, err := awaitFor(ctx, c, settleWait, func(now *container.Record) bool { return !now.State.Untold }); err != nil {
+		return err
+	}
 	d.containers.Tell(c, container.Event{Action: "stop"})
 	if !held {
 		awaitSettled(ctx, c)
@@ -68,8 +72,8 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	return nil
 }
 
-// settleWait is how long whoever waits for the end of a run also waits for what it had to be given back, so that another
-// container gets its address and its ports at once. It is given back in any case, and the end is shown before.
+// settleWait is how long whoever waits for the end of a run also waits for its exit code, and then for what it had to be
+// given back, so that another container gets its address and its ports at once. It is given back in any case, and the end is shown before.
 const settleWait = 3 * time.Second
 
 func awaitSettled(ctx context.Context, c *container.Container) {
