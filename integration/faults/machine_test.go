@@ -209,7 +209,7 @@ func (s *stepper) life(w int) (l life) {
 			NetworkSettings struct{ Networks map[string]any }
 		}
 		resp := s.HTTP("GET", "/containers/"+id+"/json", nil)
-		assert.NilError(s.t, json.Unmarshal([]byte(resp.Body), &c), "%s", resp.Body)
+		assert.Assert(s.t, resp.Status == 200 && json.Unmarshal([]byte(resp.Body), &c) == nil, "%d %s", resp.Status, resp.Body)
 		assert.Check(s.t, !c.State.Dead, "%s", resp.Body)
 		name, mine := strings.CutSuffix(c.Name, suffix)
 		if !mine {
