@@ -34,11 +34,9 @@ func (d *Daemon) NetworkConnect(ctx context.Context, ref string, req networktype
 		}
 		ep := network.Asked(req.EndpointConfig)
 		if !connected(rec) {
-			_, err := c.Update(func(in *container.Intent) error {
-				in.Network.Networks[name] = ep
-				return nil
-			})
-			return err
+			with := rec.Network.Clone()
+			with.Networks[name] = ep
+			return recordNetwork(c, with)
 		}
 		if n == nil {
 			return errdefs.NotFoundf("network %s not found", ref)
@@ -136,13 +134,11 @@ func (d *Daemon) NetworkDisconnect(ctx context.Context, ref string, req networkt
 		}
 		without := rec.Network.Clone()
 		delete(without.Networks, name)
-		if err := recordNetwork(c, without); err != nil {
-			return err
-		}
-		if n != nil {
+		err := recordNetwork(c, without)
+		if err == nil && n != nil {
 			d.networks.TellDisconnect(n, rec.ID)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -166,12 +162,8 @@ func (d *Daemon) endChange(ctx context.Context, c *container.Container) error {
 	if rec.Network.Changing == "" {
 		return nil
 	}
-	n, err := d.networks.Find(rec.Network.Changing)
-	switch {
-	case err == nil && rec.Network.Networks[n.Name] != nil:
+	if n, err := d.networks.Find(rec.Network.Changing); err == nil && rec.Network.Networks[n.Name] != nil {
 		return d.leave(ctx, c, n)
-	case err != nil && !errdefs.IsNotFound(err):
-		return err
 	}
 	set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network)
 	if err != nil {

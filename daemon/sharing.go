@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,15 +43,12 @@ func (d *Daemon) pinSharing(hc *containertypes.HostConfig) error {
 		return nil // other networks have links of their own
 	}
 	for i, l := range hc.Links {
-		name, alias, ok := strings.Cut(l, ":")
-		if !ok {
-			alias = name
-		}
+		name, alias, _ := strings.Cut(l, ":")
 		c, err := d.containers.Get(name)
 		if err != nil {
 			return errdefs.InvalidParameterf("could not get container for %s: %w", name, err)
 		}
-		hc.Links[i] = c.ID + ":" + alias
+		hc.Links[i] = c.ID + ":" + cmp.Or(alias, name)
 	}
 	return nil
 }
