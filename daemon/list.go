@@ -29,60 +29,57 @@ var listFilters = []string{
 
 // ContainerList lists the containers that match, newest first, as they are at a revision: as JSON, in the shape of
 // o.Version. It never waits for what a container is doing; only Size reads the disk.
-func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions) (body []byte, revision uint64, err error) {
+func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions) (
+	entries []*containertypes.Entry, revision uint64, err error,
+) {
 	l, err := d.selected(ctx, o)
 	if err != nil {
 		return nil, 0, err
 	}
-	body = append(body, '[')
+	entries = make([]*containertypes.Entry, len(l.recs))
 	for i, rec := range l.recs {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		var entry []byte
 		if o.Size {
 			s := summary(rec, l.of(rec))
 			if err = d.addSize(ctx, s); err == nil {
-				entry, err = encodeSummary(s, o.Version)
+				entries[i], err = encodeSummary(s, o.Version)
 			}
 		} else {
-			entry, err = l.of(rec).encode(rec)
+			entries[i], err = l.of(rec).encode(rec)
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		body = append(body, entry...)
 	}
-	return append(body, "]\n"...), l.revision, nil
+	return entries, l.revision, nil
 }
 
 // listing is what a container's JSON in a list is made of, beside its record, and that JSON.
 type listing struct {
 	version, image, status string
 	aliases                []string
-	json                   []byte
+	entry                  *containertypes.Entry
 }
 
 // encode returns the JSON: what the record's memo has of the same listing, as to send it takes a tenth of the time that it takes
 // to make it.
-func (l listing) encode(rec *container.Record) ([]byte, error) {
+func (l listing) encode(rec *container.Record) (*containertypes.Entry, error) {
 	if last, ok := rec.Memo.Load().(listing); ok && last.version == l.version && last.image == l.image && last.status == l.status &&
 		slices.Equal(last.aliases, l.aliases) {
-		return last.json, nil
+		return last.entry, nil
 	}
 	var err error
-	if l.json, err = encodeSummary(summary(rec, l), l.version); err == nil {
+	if l.entry, err = encodeSummary(summary(rec, l), l.version); err == nil {
 		rec.Memo.Store(l)
 	}
-	return l.json, err
+	return l.entry, err
 }
 
-func encodeSummary(s *containertypes.Summary, version string) ([]byte, error) {
+func encodeSummary(s *containertypes.Summary, version string) (*containertypes.Entry, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(versions.Response(versions.For(version), s))
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	return containertypes.NewEntry(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), err
 }
 
 func (d *Daemon) addSize(ctx context.Context, s *containertypes.Summary) (err error) {

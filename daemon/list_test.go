@@ -28,8 +28,8 @@ func TestListingIsNeverStale(t *testing.T) {
 			for range 2 {
 				got, err := l.encode(&rec)
 				assert.NilError(t, err)
-				assert.Equal(t, string(got), string(want))
-				assert.Equal(t, string(rec.Memo.Load().(listing).json), string(want))
+				assert.DeepEqual(t, got, want)
+				assert.DeepEqual(t, rec.Memo.Load().(listing).entry, want)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package httputil
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,7 +9,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
+	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
 )
 
@@ -38,23 +41,56 @@ func WriteState(w http.ResponseWriter, r *http.Request, v any, revision uint64, 
 	if err := EncodeJSON(&b, v); err != nil {
 		return errdefs.System(fmt.Errorf("write the answer as JSON: %w", err))
 	}
-	return WriteEncoded(w, r, b.Bytes(), revision, newer)
+	if !isNew(w, r, sha256.Sum256(b.Bytes()), revision, newer) {
+		return nil
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
-// WriteEncoded is WriteState of what is JSON already.
-func WriteEncoded(w http.ResponseWriter, r *http.Request, body []byte, revision uint64, newer bool) error {
-	sum := sha256.Sum256(body)
+// listBuffer is how many bytes of a list are written at once.
+const listBuffer = 128 << 10
+
+var listBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, listBuffer) }}
+
+// WriteList is WriteState of a list whose entries are JSON already. Its ETag is of the hashes of the entries: to hash megabytes
+// took longer than to send them.
+func WriteList(w http.ResponseWriter, r *http.Request, entries []*containertypes.Entry, revision uint64) error {
+	hash, length := sha256.New(), len("[]\n")+max(len(entries)-1, 0)
+	for _, e := range entries {
+		hash.Write(e.Sum[:])
+		length += len(e.JSON)
+	}
+	if !isNew(w, r, [sha256.Size]byte(hash.Sum(nil)), revision, true) {
+		return nil
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(length))
+	b := listBuffers.Get().(*bufio.Writer)
+	defer listBuffers.Put(b)
+	b.Reset(w)
+	defer b.Reset(nil)
+	b.WriteByte('[')
+	for i, e := range entries {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(e.JSON)
+	}
+	b.WriteString("]\n")
+	return b.Flush()
+}
+
+// isNew writes the headers of an answer whose bytes the hash stands for, and reports whether the client needs those.
+func isNew(w http.ResponseWriter, r *http.Request, sum [sha256.Size]byte, revision uint64, newer bool) bool {
 	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
 	SetRevision(w, revision)
 	w.Header().Set("ETag", tag)
 	if !newer || hasTag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
-		return nil
+		return false
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	_, err := w.Write(body)
-	return err
+	return true
 }
 
 // hasTag reports whether a tag is among those that the client names; all are compared as weak ones.

@@ -22,14 +22,14 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, revision, err := rt.backend.ContainerList(r.Context(), containertypes.ListOptions{
+	entries, revision, err := rt.backend.ContainerList(r.Context(), containertypes.ListOptions{
 		All: httputil.Bool(r, "all"), Size: httputil.Bool(r, "size"), Limit: limit, Filters: f,
 		Version: versions.FromContext(r.Context()).Version,
 	})
 	if err != nil {
 		return err
 	}
-	return httputil.WriteEncoded(w, r, body, revision, true)
+	return httputil.WriteList(w, r, entries, revision)
 }
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
