@@ -2,7 +2,6 @@ package jsonfile
 
 import (
 	"encoding/binary"
-	"time"
 	"unicode/utf8"
 
 	"github.com/berthd/berth/daemon/logger"
@@ -12,9 +11,12 @@ import (
 // attrs are there only if there are any.
 type format struct {
 	attrs []byte // as JSON
-	// sec and date are the second that was formatted last, and its text up to the dot.
-	sec  int64
-	date []byte
+	// middle has, for the second that was formatted last and by source, what stands between text and fraction of a second.
+	sec    int64
+	middle map[string][]byte
+	// nanos is the last fraction of a second, and digits its text.
+	nanos  int
+	digits [10]byte
 }
 
 // Append appends a line. It does without encoding/json and its reflection: the logs of all containers go through here.
@@ -24,39 +26,53 @@ func (f *format) Append(buf []byte, m *logger.Message) []byte {
 	if !m.Partial {
 		buf = append(buf, `\n`...)
 	}
-	buf = append(buf, `","stream":"`...)
-	buf = append(buf, m.Source...)
-	if len(f.attrs) > 0 {
-		buf = append(buf, `","attrs":`...)
-		buf = append(buf, f.attrs...)
-		buf = append(buf, `,"time":"`...)
-	} else {
-		buf = append(buf, `","time":"`...)
+	if sec := m.Timestamp.Unix(); sec != f.sec || f.middle == nil {
+		f.sec, f.middle = sec, map[string][]byte{}
 	}
-	buf = f.appendTime(buf, m.Timestamp)
-	return append(buf, "\"}\n"...)
+	middle := f.middle[m.Source]
+	if middle == nil {
+		middle = f.between(m)
+		f.middle[m.Source] = middle
+	}
+	buf = append(buf, middle...)
+	buf = f.appendFraction(buf, m.Timestamp.Nanosecond())
+	return append(buf, "Z\"}\n"...)
 }
 
-// appendTime appends t as time.RFC3339Nano in UTC.
-func (f *format) appendTime(buf []byte, t time.Time) []byte {
-	if sec := t.Unix(); sec != f.sec || f.date == nil {
-		f.sec = sec
-		f.date = t.UTC().AppendFormat(f.date[:0], "2006-01-02T15:04:05")
+func (f *format) between(m *logger.Message) []byte {
+	b := append([]byte(`","stream":"`), m.Source...)
+	if len(f.attrs) > 0 {
+		b = append(b, `","attrs":`...)
+		b = append(b, f.attrs...)
+		b = append(b, `,"time":"`...)
+	} else {
+		b = append(b, `","time":"`...)
 	}
-	buf = append(buf, f.date...)
-	if ns := t.Nanosecond(); ns > 0 {
-		digits := [10]byte{0: '.'}
-		for i := 9; i > 0; i-- {
-			digits[i] = byte('0' + ns%10)
-			ns /= 10
-		}
-		n := len(digits)
-		for digits[n-1] == '0' {
-			n--
-		}
-		buf = append(buf, digits[:n]...)
+	return m.Timestamp.UTC().AppendFormat(b, "2006-01-02T15:04:05")
+}
+
+// appendFraction appends nanoseconds as time.RFC3339Nano has them. Of lines that were read at once each is one later than
+// the one before.
+func (f *format) appendFraction(buf []byte, ns int) []byte {
+	if ns == 0 {
+		return buf
 	}
-	return append(buf, 'Z')
+	d := &f.digits
+	if ns == f.nanos+1 && d[9] >= '0' && d[9] < '9' {
+		d[9]++
+	} else {
+		d[0] = '.'
+		for i, rest := 9, ns; i > 0; i-- {
+			d[i] = byte('0' + rest%10)
+			rest /= 10
+		}
+	}
+	f.nanos = ns
+	n := len(d)
+	for d[n-1] == '0' {
+		n--
+	}
+	return append(buf, d[:n]...)
 }
 
 const hex = "0123456789abcdef"
@@ -97,8 +113,9 @@ func appendText(buf, s []byte) []byte {
 }
 
 // plain returns how many bytes at the start of s are printable ASCII other than quote and backslash: those stand for
-// themselves in JSON. It looks at eight bytes at a time; in the tests of single bytes below, bit 7 of a byte of the
-// result says that it, or one before it, fits.
+// themselves in JSON. It looks at eight bytes at a time: bit 7 of a byte of the result says that it, or one before it, is
+// something else. Without such a bit in x itself, each subtraction sets one only below its own byte's or for a borrow from
+// a byte that has one.
 func plain(s []byte) int {
 	const (
 		ones = 0x0101010101010101
@@ -108,8 +125,7 @@ func plain(s []byte) int {
 	for ; i+8 <= len(s); i += 8 {
 		x := binary.LittleEndian.Uint64(s[i:])
 		quote, slash := x^(ones*'"'), x^(ones*'\\')
-		control := (x - ones*' ') &^ x
-		if (x|control|(quote-ones)&^quote|(slash-ones)&^slash)&high != 0 {
+		if (x|(x-ones*' ')|(quote-ones)|(slash-ones))&high != 0 {
 			break
 		}
 	}

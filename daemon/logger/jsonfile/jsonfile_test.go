@@ -2,6 +2,7 @@ package jsonfile
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +125,39 @@ func TestForeignLines(t *testing.T) {
 			assert.Equal(t, string(m.Line), tc.want)
 			assert.Equal(t, m.Partial, false)
 			assert.Equal(t, m.Timestamp, time.Date(2024, 1, 2, 3, 4, 5, 600_000_000, time.UTC))
+		}
+	}
+}
+
+// One writer writes lines of both sources at any times: what it keeps of the last line is never taken for another.
+func TestTimesAndBytesAreThoseOfEncodingJSON(t *testing.T) {
+	f := &format{attrs: []byte(`{"a":"b"}`)}
+	check := func(at time.Time, source, line string) {
+		t.Helper()
+		got := string(f.Append(nil, &logger.Message{Line: []byte(line), Source: source, Timestamp: at, Partial: true}))
+		var text strings.Builder
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		assert.NilError(t, enc.Encode(line))
+		// encoding/json has short escapes of these since Go 1.22, and escapes what only JavaScript minds
+		want := strings.NewReplacer(`\b`, `\u0008`, `\f`, `\u000c`).Replace(strings.TrimSpace(text.String()))
+		assert.Equal(t, got, fmt.Sprintf(`{"log":%s,"stream":%q,"attrs":{"a":"b"},"time":%q}`+"\n", want, source,
+			at.UTC().Format(time.RFC3339Nano)))
+	}
+	east := time.FixedZone("", 3600)
+	for _, ns := range []int64{
+		0, 1, 2, 9, 10, 11, 99, 100, 5, 6, 7, 999_999_998, 999_999_999, 1_000_000_000, 1_000_000_001, 999_999_999, 8, 9, 9, 10,
+		2_100_000_000, 2_100_000_001, 2_100_000_009, 2_100_000_010, -1, 0, 1, 86_400_000_000_001, 1, 2,
+	} {
+		check(time.Unix(0, ns), "stdout", "x")
+		check(time.Unix(0, ns).In(east), "stderr", "y")
+		check(time.Unix(0, ns+1), "stdout", "z")
+	}
+	for c := range 256 {
+		for at := range 20 {
+			line := []byte("01234567890123456789")
+			line[at] = byte(c)
+			check(time.Unix(0, int64(at)), "stdout", string(line))
 		}
 	}
 }
