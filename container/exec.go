@@ -232,7 +232,7 @@ func (s *ExecStore) write(x Exec) error {
 	if err != nil {
 		return err
 	}
-	if err := files.Write(filepath.Join(s.dir, x.ID), b, 0o600, files.Whole); err != nil {
+	if err := files.Write(filepath.Join(s.dir, x.ID), b, 0o600, files.Passing); err != nil {
 		return errdefs.Systemf("write exec %s: %w", x.ID, err)
 	}
 	return nil

@@ -14,8 +14,10 @@ import (
 type Durability int
 
 const (
+	// Passing means that a power cut leaves what it likes: it is for what a reboot ends.
+	Passing Durability = iota
 	// Whole means that a power cut leaves the old or the new content, but not which of them.
-	Whole Durability = iota
+	Whole
 	// Durable means that the new content is what a power cut leaves.
 	Durable
 )
@@ -50,8 +52,10 @@ func Write(path string, data []byte, mode os.FileMode, d Durability) (err error)
 	if _, err = f.Write(data); err != nil {
 		return err
 	}
-	if err = f.Sync(); err != nil {
-		return err
+	if d != Passing {
+		if err = f.Sync(); err != nil {
+			return err
+		}
 	}
 	if err = f.Close(); err != nil {
 		return err

@@ -11,8 +11,8 @@ import (
 func TestWriteReplacesWholeAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
-	for _, content := range []string{"one", "a longer two", ""} {
-		assert.NilError(t, Write(path, []byte(content), 0o640, Durable))
+	for i, content := range []string{"one", "a longer two", ""} {
+		assert.NilError(t, Write(path, []byte(content), 0o640, Durability(i)))
 		got, err := os.ReadFile(path)
 		assert.NilError(t, err)
 		assert.Equal(t, string(got), content)
