@@ -62,6 +62,15 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 	})
 }
 
+// stillUp is why a container is not removed. Some clients are told its id.
+type stillUp struct {
+	error
+	id string
+}
+
+func (e stillUp) Unwrap() error       { return e.error }
+func (e stillUp) ContainerID() string { return e.id }
+
 func canRemove(rec *container.Record, name string, force bool) error {
 	s := &rec.State
 	switch {
@@ -69,9 +78,10 @@ func canRemove(rec *container.Record, name string, force bool) error {
 		return errdefs.Conflictf("removal of container %s is already in progress", name)
 	case force:
 	case s.Paused:
-		return errdefs.Conflictf("cannot remove container %q: container is paused and must be unpaused first", name)
+		return stillUp{errdefs.Conflictf("cannot remove container %q: container is paused and must be unpaused first", name), rec.ID}
 	case s.Running:
-		return errdefs.Conflictf("cannot remove container %q: container is running: stop the container before removing or force remove", name)
+		return stillUp{errdefs.Conflictf("cannot remove container %q: container is %s: stop the container before removing or "+
+			"force remove", name, s.Word()), rec.ID}
 	}
 	return nil
 }

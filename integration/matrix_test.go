@@ -57,7 +57,7 @@ var matrix = []row{
 		map[int]string{409: notRunning + `|container ID is already paused|` + restarting}},
 	{"POST /containers/NAME/unpause", "", [7]int{500, 500, 0, 500, 500, 500, 500}, map[int]string{500: `Container ID is not paused`}},
 	{"DELETE /containers/NAME", "", [7]int{0, 409, 409, 409, 0, 409, 0}, map[int]string{
-		409: `cannot remove container "NAME": container is running: stop the container before removing or force remove|` +
+		409: `cannot remove container "NAME": container is (running|restarting): stop the container before removing or force remove|` +
 			`cannot remove container "NAME": container is paused and must be unpaused first|` +
 			`removal of container NAME is already in progress`}},
 	{"DELETE /containers/NAME?force=1", "", [7]int{0, 0, 0, 0, 0, 409, 0},

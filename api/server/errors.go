@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -77,6 +78,10 @@ func answerError(w *httputil.Writer, r *http.Request, p *versions.Profile, e ver
 	}
 	name := cmp.Or(r.PathValue("name"), r.PathValue("id"))
 	m := versions.Message{Method: e.Method, Path: e.Path, Name: name, Text: err.Error()}
+	var about interface{ ContainerID() string }
+	if errors.As(err, &about) {
+		m.ContainerID = about.ContainerID()
+	}
 	versions.Response(p, &m)
 	writeError(w, p, status, m.Text)
 }

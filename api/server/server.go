@@ -283,7 +283,8 @@ func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.En
 	}
 	h.Set("Docker-Experimental", s.experimental)
 	if p.TooOldFor(e) {
-		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method, e.Path, e.Min)
+		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method,
+			strings.ReplaceAll(e.Path, "...}", ":.*}"), e.Min)
 	}
 	return nil
 }

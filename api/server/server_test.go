@@ -140,7 +140,7 @@ func TestRoutes(t *testing.T) {
 
 		{"GET", "/v1.51/images/a/attestations", 404, notFound},
 		{"GET", "/v1.54/images/a/attestations", 400,
-			`{"message":"GET /images/{name...}/attestations requires minimum API version 1.55"}` + "\n"},
+			`{"message":"GET /images/{name:.*}/attestations requires minimum API version 1.55"}` + "\n"},
 		{"PUT", "/v1.23/volumes/a", 404, "page not found\n"},
 		{"POST", "/v1.24/containers/a/copy", 404, notFound},
 		{"POST", "/v1.23/containers/a/copy", 501, "POST /containers/{id}/copy is not built into Berth\n"},

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 )
@@ -11,9 +12,15 @@ type Message struct {
 	Path   string // as in Endpoints
 	Name   string // what the client named in the path
 	Text   string
+
+	ContainerID string // of the container that it is about, if that is known
 }
 
 var reAboutContainer = regexp.MustCompile(`^container [0-9a-f]{64} is `)
+
+// reStillUp finds the state of a container that is not removed because of it.
+var reStillUp = regexp.MustCompile(
+	`: container is (\w+)(?:: stop the container before removing or force remove| and must be unpaused first)$`)
 
 func capital(s, prefix string) string {
 	if strings.HasPrefix(s, prefix) {
@@ -55,14 +62,16 @@ func messageChanges() []Change {
 			if m.Method != "DELETE" || m.Path != "/containers/{id}" {
 				return
 			}
-			switch {
-			case strings.HasSuffix(m.Text, "stop the container before removing or force remove"):
-				m.Text = "You cannot remove a running container " + m.Name + ". Stop the container before attempting removal " +
-					"or force remove"
-			case strings.HasSuffix(m.Text, "container is paused and must be unpaused first"):
-				m.Text = "You cannot remove a paused container " + m.Name + ". Unpause and then stop the container before " +
-					"attempting removal or force remove"
+			up := reStillUp.FindStringSubmatch(m.Text)
+			if up == nil {
+				return
 			}
+			procedure := "Stop"
+			if up[1] == "paused" {
+				procedure = "Unpause and then stop"
+			}
+			m.Text = "You cannot remove a " + up[1] + " container " + cmp.Or(m.ContainerID, m.Name) + ". " + procedure +
+				" the container before attempting removal or force remove"
 		})}},
 		{Below: "1.24", What: "a second start of an exec", Do: []effect{response(func(m *Message) {
 			if m.Path == "/exec/{id}/start" && strings.HasPrefix(m.Text, "exec command ") {
