@@ -2,6 +2,7 @@ package integration
 
 import (
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ func TestOldVersions(t *testing.T) {
 	t.Run("wait for a removal that fails", func(t *testing.T) { failedRemoval(t, d.For(t)) })
 	t.Run("a container without a network has none", func(t *testing.T) { networkDisabled(t, d.For(t)) })
 	t.Run("a push without credentials", func(t *testing.T) { pushWithoutAuth(t, d.For(t)) })
+	t.Run("what a version does not take is not read", func(t *testing.T) { notRead(t, d.For(t)) })
+	t.Run("the start of an exec needs no content type", func(t *testing.T) { untypedExec(t, d.For(t)) })
 	t.Run("a network is free once its container has stopped", func(t *testing.T) { freeNetwork(t, d.For(t)) })
 }
 
@@ -131,4 +134,40 @@ func freeNetwork(t *testing.T, d *harness.Daemon) {
 		d.OK("DELETE", "/networks/net", nil, nil)
 		d.Remove(id)
 	}
+}
+
+// notRead: a query of a later version is ignored, also one that could not be read.
+func notRead(t *testing.T, d *harness.Daemon) {
+	for _, tc := range []struct {
+		request       string
+		before, since string
+		ignored       int // the status before
+	}{
+		{"GET /images/busybox/json?platform=x", "1.48", "1.49", 200},
+		{"GET /images/busybox/history?platform=x", "1.47", "1.48", 200},
+		{"GET /images/json?identity=1", "1.53", "1.54", 200},
+		{"POST /images/nope/push?platform=x", "1.45", "1.46", 404},
+		{"POST /images/create?fromImage=scratch&platform=a/b/c/d", "1.31", "1.32", 403},
+		{"POST /images/create?fromSrc=-&changes=FOO&platform=a/b/c/d", "1.31", "1.32", 400},
+		{"GET /containers/nope/logs?stdout=1&format=x", "1.53", "1.54", 404},
+	} {
+		method, path, _ := strings.Cut(tc.request, " ")
+		resp := d.HTTP(method, "/v"+tc.before+path, nil)
+		assert.Equal(t, resp.Status, tc.ignored, "%s: %s", tc.request, resp.Body)
+		assert.Assert(t, !strings.Contains(resp.Body, "platform"), resp.Body)
+		assert.Equal(t, d.HTTP(method, "/v"+tc.since+path, nil).Status, 400, tc.request)
+	}
+}
+
+func untypedExec(t *testing.T, d *harness.Daemon) {
+	id := d.Run("untyped", "sleep", "1000")
+	for version, want := range map[string]int{"1.12": 200, "1.21": 200, "1.22": 400} {
+		var x struct{ ID string }
+		d.OK("POST", "/containers/"+id+"/exec", harness.M{"Cmd": []string{"true"}}, &x)
+		req, err := http.NewRequest("POST", "http://engine/v"+version+"/exec/"+x.ID+"/start", strings.NewReader(`{"Detach":true}`))
+		assert.NilError(t, err)
+		resp := d.Send(req)
+		assert.Equal(t, resp.Status, want, "%s: %s", version, resp.Body)
+	}
+	d.Remove(id)
 }

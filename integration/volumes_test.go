@@ -77,6 +77,10 @@ func TestVolumeLife(t *testing.T) {
 	d, cli := startWithData(t)
 	assert.Equal(t, cli.Run("volume", "create", "--label", "a=1", "one"), "one")
 	assert.Equal(t, cli.Run("volume", "create", "--label", "a=2", "one"), "one", "it is there already")
+	var unnamed struct{ Name string }
+	d.OK("POST", "/volumes/create", nil, &unnamed) // no body says nothing
+	assert.Equal(t, len(unnamed.Name), 64)
+	cli.Run("volume", "rm", unnamed.Name)
 	anonymous := cli.Run("volume", "create")
 	assert.Equal(t, len(anonymous), 64)
 	cli.Run("volume", "create", "--label", "a=2", "two")

@@ -8,6 +8,7 @@ type Behaviour struct {
 	StartTakesBody   bool // below 1.24: the body of start is a HostConfig that replaces the stored one
 	KillIgnoresIdle  bool // below 1.20: kill of a container that does not run succeeds and does nothing
 	PushAuthInBody   bool // below 1.24: a push without the header for credentials has them in its body
+	ExecStartUntyped bool // below 1.22: the body of an exec's start is JSON whatever its content type
 	EarlyWaitHeaders bool // from 1.30: wait sends its status and headers before it waits
 	SilentRemoveWait bool // 1.30 to 1.33: wait for a removal that failed has an empty body
 	MultiplexedTypes bool // from 1.42: streams without a TTY say so in their content type
@@ -20,6 +21,9 @@ type Behaviour struct {
 	StatsNotBoth     bool // 1.41 to 1.51: stats refuses stream with one-shot
 	EventsAreLines   bool // from 1.52: events say application/jsonl
 	LogsAsJSON       bool // from 1.54: logs takes format=json
+	CreatePlatform   bool // from 1.32: pull and import take a platform
+	PushPlatform     bool // from 1.46: push takes a platform
+	InspectPlatform  bool // from 1.49: the inspection of an image takes a platform
 	DeletePlatforms  bool // from 1.50: the removal of an image takes platforms
 	ImagePlatforms   int  // how many platforms history, save and load take: none below 1.48, one below 1.52, then any
 }
@@ -30,6 +34,8 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.KillIgnoresIdle = true })}},
 		{From: "1.21", What: "inspect takes size", Do: []effect{
 			behaviour(func(b *Behaviour) { b.InspectSize = true })}},
+		{Below: "1.22", What: "the start of an exec needs no content type", Do: []effect{
+			behaviour(func(b *Behaviour) { b.ExecStartUntyped = true })}},
 		{Below: "1.24", What: "errors are plain text", Do: []effect{
 			behaviour(func(b *Behaviour) { b.PlainErrors = true })}},
 		{Below: "1.24", What: "start takes a HostConfig", Do: []effect{
@@ -42,6 +48,12 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.EarlyWaitHeaders = true })}},
 		{From: "1.30", Below: "1.34", What: "wait has no Error yet", Do: []effect{
 			behaviour(func(b *Behaviour) { b.SilentRemoveWait = true })}},
+		{From: "1.32", What: "pull and import take a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.CreatePlatform = true })}},
+		{From: "1.46", What: "push takes a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.PushPlatform = true })}},
+		{From: "1.49", What: "the inspection of an image takes a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.InspectPlatform = true })}},
 		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
 			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
 		{Below: "1.41", What: "the image list takes a name as filter", Do: []effect{

@@ -14,20 +14,14 @@ func imageChanges() []Change {
 // imageRequestChanges are settings that versions before them do not know and so ignore, and what progress looks like.
 func imageRequestChanges() []Change {
 	return []Change{
-		{Below: "1.32", What: "platform of a pull is ignored", Do: []effect{request(
-			func(o *image.PullOptions) ([]string, error) { o.Platform = nil; return nil, nil })}},
 		{Below: "1.42", What: "shared-size is ignored", Do: []effect{request(
 			func(o *image.ListOptions) ([]string, error) { o.SharedSize = false; return nil, nil })}},
-		{Below: "1.46", What: "platform of a push is ignored", Do: []effect{request(
-			func(o *image.PushOptions) ([]string, error) { o.Platform = nil; return nil, nil })}},
 		{Below: "1.47", What: "manifests of the list is ignored", Do: []effect{request(
 			func(o *image.ListOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
 		{Below: "1.54", What: "identity of the list is ignored", Do: []effect{request(
 			func(o *image.ListOptions) ([]string, error) { o.Identity = false; return nil, nil })}},
 		{Below: "1.48", What: "manifests of inspect is ignored", Do: []effect{request(
 			func(o *image.InspectOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
-		{Below: "1.49", What: "platform of inspect is ignored", Do: []effect{request(
-			func(o *image.InspectOptions) ([]string, error) { o.Platform = nil; return nil, nil })}},
 		{From: "1.52", What: "progress is numbers only", Do: []effect{response(
 			func(m *image.Message) { m.Bar = "" })}},
 	}

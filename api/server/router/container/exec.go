@@ -41,6 +41,9 @@ func (rt *router) execInspect(w http.ResponseWriter, r *http.Request) error {
 // of whether the command has a terminal.
 func (rt *router) execStart(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
+	if versions.FromContext(r.Context()).ExecStartUntyped {
+		r.Header.Set("Content-Type", "application/json") // whatever it says
+	}
 	var o containertypes.ExecStartOptions
 	if err := httputil.ReadJSON(r, &o); err != nil {
 		return err

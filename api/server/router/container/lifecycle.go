@@ -88,8 +88,11 @@ func (rt *router) start(w http.ResponseWriter, r *http.Request) error {
 		}
 		hc = body.hostConfig()
 	}
-	if r.URL.Query().Get("checkpoint") != "" {
+	switch q := r.URL.Query(); {
+	case q.Get("checkpoint") != "":
 		return errdefs.InvalidParameterf("checkpoint is only supported in experimental mode")
+	case q.Get("checkpoint-dir") != "":
+		return errdefs.Forbiddenf("custom checkpointdir is not supported")
 	}
 	return noContent(w, rt.backend.ContainerStart(r.Context(), r.PathValue("name"), hc))
 }

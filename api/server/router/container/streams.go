@@ -29,6 +29,12 @@ func (rt *router) logs(w http.ResponseWriter, r *http.Request) error {
 		Timestamps: httputil.Bool(r, "timestamps"), Follow: httputil.Bool(r, "follow"), Details: httputil.Bool(r, "details"),
 		Tail: tail(r.URL.Query().Get("tail")),
 	}
+	if f := r.URL.Query().Get("format"); f != "" && versions.FromContext(r.Context()).LogsAsJSON {
+		if f != "json" {
+			return errdefs.InvalidParameterf("unsupported log format")
+		}
+		return errdefs.NotImplementedf("logs as JSON are not built into Berth: leave out the format")
+	}
 	out := io.Writer(w)
 	if o.Follow {
 		out = httputil.FlushWriter(w)
@@ -88,11 +94,11 @@ func (rt *router) attachWebSocket(w http.ResponseWriter, r *http.Request) error 
 
 // size reads the size of a terminal.
 func size(r *http.Request) (height, width uint32, _ error) {
-	h, err := strconv.ParseUint(r.URL.Query().Get("h"), 10, 16)
+	h, err := strconv.ParseUint(r.URL.Query().Get("h"), 10, 32)
 	if err != nil {
 		return 0, 0, errdefs.InvalidParameterf("invalid resize height %q: %w", r.URL.Query().Get("h"), err)
 	}
-	wd, err := strconv.ParseUint(r.URL.Query().Get("w"), 10, 16)
+	wd, err := strconv.ParseUint(r.URL.Query().Get("w"), 10, 32)
 	if err != nil {
 		return 0, 0, errdefs.InvalidParameterf("invalid resize width %q: %w", r.URL.Query().Get("w"), err)
 	}

@@ -109,7 +109,7 @@ func (rt *router) list(w http.ResponseWriter, r *http.Request) error {
 
 func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 	p := versions.FromContext(r.Context())
-	wanted, err := queryPlatform(r)
+	wanted, err := queryPlatform(r, p.InspectPlatform)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	if o.Ref, err = httputil.WithTag(q.Get("repo"), q.Get("tag")); err != nil {
 		return err
 	}
-	if o.Platform, err = platform(q.Get("platform")); err != nil {
+	if o.Platform, err = createPlatform(r); err != nil {
 		return err
 	}
 	s := newStream(w, r)
@@ -170,8 +170,10 @@ func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
 	return s.end(nil)
 }
 
-func platform(s string) (*ocispec.Platform, error) {
-	if s == "" {
+// createPlatform reads the platform of a pull or an import; nil if there is none.
+func createPlatform(r *http.Request) (*ocispec.Platform, error) {
+	s := r.URL.Query().Get("platform")
+	if s == "" || !versions.FromContext(r.Context()).CreatePlatform {
 		return nil, nil
 	}
 	p, err := platforms.Parse(strings.ToLower(s))
@@ -223,12 +225,9 @@ func (rt *router) remove(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (rt *router) history(w http.ResponseWriter, r *http.Request) error {
-	wanted, err := queryPlatform(r)
+	wanted, err := queryPlatform(r, versions.FromContext(r.Context()).ImagePlatforms > 0)
 	if err != nil {
 		return err
-	}
-	if versions.FromContext(r.Context()).ImagePlatforms == 0 {
-		wanted = nil
 	}
 	list, err := rt.backend.History(r.Context(), r.PathValue("name"), wanted)
 	if err != nil {
@@ -286,9 +285,9 @@ func jsonPlatforms(texts []string) (all []ocispec.Platform, _ error) {
 	return all, nil
 }
 
-// queryPlatform reads one platform, as JSON; nil if there is none.
-func queryPlatform(r *http.Request) (*ocispec.Platform, error) {
-	if s := r.URL.Query().Get("platform"); s != "" {
+// queryPlatform reads one platform, as JSON; nil if there is none, or the version does not take it.
+func queryPlatform(r *http.Request, taken bool) (*ocispec.Platform, error) {
+	if s := r.URL.Query().Get("platform"); s != "" && taken {
 		return jsonPlatform(s)
 	}
 	return nil, nil

@@ -36,10 +36,7 @@ func (rt *router) pull(w http.ResponseWriter, r *http.Request) (err error) {
 	if o.Ref, err = httputil.WithTag(q.Get("fromImage"), q.Get("tag")); err != nil {
 		return err
 	}
-	if o.Platform, err = platform(q.Get("platform")); err != nil {
-		return err
-	}
-	if _, err := versions.Request(versions.FromContext(r.Context()), &o); err != nil {
+	if o.Platform, err = createPlatform(r); err != nil {
 		return err
 	}
 	s := newStream(w, r)
@@ -51,11 +48,8 @@ func (rt *router) push(w http.ResponseWriter, r *http.Request) (err error) {
 	if o.Ref, err = httputil.WithTag(r.PathValue("name"), r.URL.Query().Get("tag")); err != nil {
 		return err
 	}
-	if o.Platform, err = queryPlatform(r); err != nil {
-		return err
-	}
 	p := versions.FromContext(r.Context())
-	if _, err := versions.Request(p, &o); err != nil {
+	if o.Platform, err = queryPlatform(r, p.PushPlatform); err != nil {
 		return err
 	}
 	if p.PushAuthInBody && r.Header.Get(authHeader) == "" {

@@ -3,14 +3,12 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/berthd/berth/api/server/httputil"
 	"github.com/berthd/berth/api/types/filters"
 	"github.com/berthd/berth/api/types/versions"
 	volumetypes "github.com/berthd/berth/api/types/volume"
-	"github.com/berthd/berth/errdefs"
 )
 
 // Backend is what the routes ask for. Errors have a class.
@@ -63,9 +61,6 @@ func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (rt *router) create(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		return errdefs.InvalidParameter(errors.New("invalid JSON: got EOF while reading request body"))
-	}
 	var req volumetypes.CreateRequest
 	if err := httputil.ReadJSON(r, &req); err != nil {
 		return err
