@@ -51,7 +51,7 @@ func (s *Service) NetworkList(_ context.Context, f filters.Args) ([]networktypes
 
 // NetworkInspect returns all about a network.
 func (s *Service) NetworkInspect(_ context.Context, ref string) (*networktypes.Inspect, error) {
-	n, err := s.Find(ref)
+	n, err := s.look(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func text(p netip.Prefix) string {
 // NetworkRemove removes a network that no container is in.
 func (s *Service) NetworkRemove(ctx context.Context, ref string) error {
 	return s.change(ctx, func() error {
-		n, err := s.Find(ref)
+		n, err := s.look(ref)
 		if err != nil {
 			return err
 		}

@@ -243,12 +243,17 @@ func (s *Service) networksLocked() []*Network {
 
 // Find returns the network with that id or name, or with an id that begins so and is the only one.
 func (s *Service) Find(ref string) (*Network, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.findLocked(ref)
+	return s.find(ref, "network %[2]s is ambiguous (%[1]d matches found based on ID prefix)")
 }
 
-func (s *Service) findLocked(ref string) (*Network, error) {
+// look is Find for requests about the network itself, whose clients know another sentence.
+func (s *Service) look(ref string) (*Network, error) {
+	return s.find(ref, "%d matches found based on ID prefix: network %s is ambiguous")
+}
+
+func (s *Service) find(ref, ambiguous string) (*Network, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var found []*Network
 	if n := s.networks[ref]; n != nil {
 		return n, nil
@@ -267,7 +272,7 @@ func (s *Service) findLocked(ref string) (*Network, error) {
 	case 1:
 		return found[0], nil
 	}
-	return nil, errdefs.InvalidParameterf("%d matches found based on ID prefix: network %s is ambiguous", len(found), ref)
+	return nil, errdefs.InvalidParameterf(ambiguous, len(found), ref)
 }
 
 // change has fn done by one at a time: what makes and removes networks.

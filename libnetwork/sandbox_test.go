@@ -56,6 +56,13 @@ func TestNetworksKeepTheirIDs(t *testing.T) {
 	_, err = again.Find("nope")
 	assert.Error(t, err, "network nope not found")
 	assert.Assert(t, errdefs.IsNotFound(err))
+	for _, id := range []string{"zz1", "zz2"} {
+		again.networks[id] = &Network{ID: id, Name: "net-" + id}
+	}
+	_, err = again.Find("zz")
+	assert.Error(t, err, "network zz is ambiguous (2 matches found based on ID prefix)")
+	_, err = again.NetworkInspect(t.Context(), "zz")
+	assert.Error(t, err, "2 matches found based on ID prefix: network zz is ambiguous")
 
 	assert.NilError(t, os.WriteFile(filepath.Join(dir, "networks.json"), []byte("{"), 0o600))
 	_, err = New(options(t, dir))
