@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/daemon/network"
@@ -282,8 +285,14 @@ func mergeHealth(mine, base *containertypes.HealthConfig) *containertypes.Health
 func checkPlatform(want string, img *image.Image) (warnings []string, _ error) {
 	have := img.OS + "/" + img.Architecture
 	if want != "" {
-		if os, arch, ok := strings.Cut(want, "/"); os != img.OS || ok && arch != img.Architecture {
-			return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", img.Ref, want)
+		p, err := platforms.Parse(want)
+		if err != nil {
+			return nil, errdefs.InvalidParameter(err)
+		}
+		is := platforms.Normalize(ocispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant})
+		if !platforms.OnlyStrict(p).Match(is) {
+			return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
+				img.Ref, platforms.Format(p))
 		}
 		return nil, nil
 	}

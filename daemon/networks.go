@@ -23,7 +23,7 @@ func verifyNetworks(req containertypes.CreateRequest) error {
 	for port, bindings := range hc.PortBindings {
 		if _, err := nat.NewPort(port.Proto(), port.Port()); err != nil || port.Int() == 0 ||
 			!slices.Contains([]string{"tcp", "udp", "sctp"}, port.Proto()) {
-			return bad("invalid port specification: %q", string(port))
+			return bad("invalid port specification: %q", port.Port())
 		}
 		for _, b := range bindings {
 			if _, _, err := nat.ParsePortRange(b.HostPort); b.HostPort != "" && err != nil {
@@ -35,6 +35,9 @@ func verifyNetworks(req containertypes.CreateRequest) error {
 		return nil
 	}
 	for name, ep := range req.NetworkingConfig.EndpointsConfig {
+		if ep == nil {
+			return bad("no EndpointSettings for %s", name)
+		}
 		if err := libnetwork.CheckEndpoint(name, ep); err != nil {
 			return err
 		}
@@ -153,6 +156,28 @@ func (d *Daemon) unlink(ctx context.Context, path string) error {
 		}
 		return d.updateNetwork(c, set)
 	})
+}
+
+// verifyLinks checks that what a new container links to is there. Networks that users made look for it later.
+func (d *Daemon) verifyLinks(hc *containertypes.HostConfig) error {
+	if hc.NetworkMode.IsUserDefined() {
+		return nil
+	}
+	for _, l := range hc.Links {
+		if l == "" || strings.Count(l, ":") > 1 {
+			return errdefs.InvalidParameterf("bad format for links: %s", l)
+		}
+		name, _ := splitLink(l)
+		c, err := d.containers.Get(name)
+		if err != nil {
+			return errdefs.InvalidParameterf("could not get container for %s: %w", name, err)
+		}
+		if c.Snapshot().HostConfig.NetworkMode.IsHost() {
+			return errdefs.InvalidParameterf("conflicting options: host type networking can't be used with links. " +
+				"This would result in undefined behavior")
+		}
+	}
+	return nil
 }
 
 // connect makes the container's network namespace and connects it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	units "github.com/docker/go-units"
 	"github.com/moby/sys/signal"
 
@@ -26,6 +27,11 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 			return nil, err
 		}
 	}
+	if req.Platform != "" {
+		if _, err := platforms.Parse(req.Platform); err != nil {
+			return nil, errdefs.InvalidParameter(fmt.Errorf("invalid platform %q: %w", req.Platform, err))
+		}
+	}
 	for _, check := range []func() error{
 		func() error { return verifyConfig(req.Config) },
 		func() error { return verifyResources(&req.HostConfig.Resources, false) },
@@ -33,10 +39,14 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
 		func() error { return d.verifyHostConfig(store, req.HostConfig) },
 		func() error { return verifyNetworks(req) },
+		func() error { return d.verifyLinks(req.HostConfig) },
 	} {
 		if err := check(); err != nil {
 			return nil, err
 		}
+	}
+	if req.HostConfig.NetworkMode.IsHost() && len(req.HostConfig.PortBindings) > 0 {
+		warnings = append(warnings, "Published ports are discarded when using host network mode")
 	}
 	limited, err := oci.FitLimits(&req.HostConfig.Resources, d.host.oci.CanLimit)
 	return append(warnings, limited...), err
@@ -115,7 +125,8 @@ func verifyRestart(p containertypes.RestartPolicy, autoRemove bool) error {
 	bad := errdefs.InvalidParameterf
 	const prefix = "invalid restart policy: "
 	switch p.Name {
-	case "", "no", "always", "unless-stopped":
+	case "": // clients may leave any count beside it
+	case "no", "always", "unless-stopped":
 		if p.MaximumRetryCount != 0 {
 			more := ""
 			if p.MaximumRetryCount < 0 {

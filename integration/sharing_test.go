@@ -213,6 +213,10 @@ func TestLimitsThatTheKernelLacks(t *testing.T) {
 	d.OK("POST", "/v1.41/containers/create?name=old", with(harness.M{"KernelMemory": 64 << 20}, "true"), &c)
 	assert.DeepEqual(t, c.Warnings, []string{"Your kernel does not support kernel memory limit capabilities or the cgroup " +
 		"is not mounted. Limitation discarded."})
+	d.OK("POST", "/containers/create", with(harness.M{"CpuPercent": 10, "NetworkMode": "host",
+		"PortBindings": harness.M{"80/tcp": []harness.M{{}}}, "RestartPolicy": harness.M{"MaximumRetryCount": 3}}, "true"), &c)
+	assert.DeepEqual(t, c.Warnings, []string{"Published ports are discarded when using host network mode",
+		"linux does not support CPU percent. Percent discarded."})
 	if _, err := os.Stat(filepath.Join("/sys/fs/cgroup/memory", "memory.oom_control")); err == nil {
 		d.OK("POST", "/containers/create?name=oom", with(harness.M{"OomKillDisable": true}, "true"), &c)
 		assert.DeepEqual(t, c.Warnings, []string{"OOM killer is disabled for the container, but no memory limit is set, " +

@@ -128,6 +128,7 @@ func FitLimits(r *containertypes.Resources, l CanLimit) (warnings []string, _ er
 			"Your kernel does not support OomKillDisable. OomKillDisable discarded.", func() { r.OomKillDisable = nil }},
 		{r.PidsLimit != nil && *r.PidsLimit > 0 && !l.Pids, lacks("PIDs limit capabilities", "PIDs limit"),
 			func() { r.PidsLimit = nil }},
+		{r.CPUPercent > 0, "linux does not support CPU percent. Percent discarded.", func() { r.CPUPercent = 0 }},
 		{r.CPUShares > 0 && !l.CPUShares, lacks("CPU shares", "Shares"), func() { r.CPUShares = 0 }},
 		{(r.CPUPeriod != 0 || r.CPUQuota != 0) && !l.CPUQuota, "Your kernel does not support CPU CFS scheduler. " +
 			"CPU period/quota discarded.", func() { r.CPUPeriod, r.CPUQuota = 0, 0 }},

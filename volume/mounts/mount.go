@@ -71,6 +71,7 @@ func only(m containertypes.Mount) error {
 		{m.VolumeOptions != nil, "volume", "VolumeOptions"},
 		{m.TmpfsOptions != nil, "tmpfs", "TmpfsOptions"},
 		{m.ImageOptions != nil, "image", "ImageOptions"},
+		{m.ClusterOptions != nil, "cluster", "ClusterOptions"},
 	} {
 		if o.set && o.typ != m.Type {
 			return fmt.Errorf("field %s must not be specified", o.option)

@@ -211,6 +211,11 @@ func (n NetworkMode) IsNone() bool { return n == "none" }
 // IsContainer reports whether the container has the network of another one.
 func (n NetworkMode) IsContainer() bool { return strings.HasPrefix(string(n), "container:") }
 
+// IsUserDefined reports whether the network is one that a user made.
+func (n NetworkMode) IsUserDefined() bool {
+	return n != "" && n != "default" && n != "bridge" && !n.IsHost() && !n.IsNone() && !n.IsContainer()
+}
+
 // Mount is one entry of HostConfig.Mounts.
 type Mount struct {
 	Type           string         `json:",omitempty"`
