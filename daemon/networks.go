@@ -130,7 +130,7 @@ func (d *Daemon) unlink(ctx context.Context, path string) error {
 	c, err := d.containers.Get(path[:max(i, 0)])
 	switch {
 	case i <= 0:
-		return errdefs.Conflictf("Conflict, cannot remove the default link name of the container")
+		return errdefs.Systemf("Conflict, cannot remove the default link name of the container") // S-R007
 	case err != nil:
 		return err
 	}
