@@ -19,7 +19,7 @@ import (
 // one gets the limits at once, the policy decides from the next exit on.
 func (d *Daemon) ContainerUpdate(ctx context.Context, name string, req containertypes.UpdateRequest) (containertypes.UpdateResponse, error) {
 	var resp containertypes.UpdateResponse
-	if err := verifyResources(&req.Resources, true); err != nil {
+	if err := oci.CheckLimits(&req.Resources, true); err != nil {
 		return resp, err
 	}
 	var err error
@@ -162,7 +162,7 @@ func updated(hc *containertypes.HostConfig, req containertypes.UpdateRequest) (*
 	if req.RestartPolicy.Name != "" {
 		out.RestartPolicy = req.RestartPolicy
 	}
-	return &out, verifyResources(&out.Resources, false)
+	return &out, oci.CheckLimits(&out.Resources, false)
 }
 
 func merge[T comparable](into *T, v T) { *into = cmp.Or(v, *into) }

@@ -3,12 +3,15 @@ package oci
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	units "github.com/docker/go-units"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/errdefs"
@@ -100,6 +103,59 @@ func readLine(file string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+const minMemory = 6 << 20 // below that the runtime cannot start a process
+
+// CheckLimits tells what is wrong with limits, whatever the kernel can do. Those of an update may lean on what the container
+// has.
+func CheckLimits(r *containertypes.Resources, update bool) error {
+	bad, cpus := errdefs.InvalidParameterf, runtime.NumCPU()
+	switch {
+	case r.Memory < 0, r.Memory > 0 && r.Memory < minMemory:
+		return bad("Minimum memory limit allowed is 6MB")
+	case r.Memory == 0 && r.MemorySwap > 0 && !update:
+		return bad("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
+		return bad("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
+		return bad("Invalid value: %v, valid memory swappiness range is 0-100", *r.MemorySwappiness)
+	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
+		return bad("Minimum memory reservation allowed is 6MB")
+	case r.Memory > 0 && r.MemoryReservation > r.Memory:
+		return bad("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case r.NanoCPUs > 0 && r.CPUPeriod > 0:
+		return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+	case r.NanoCPUs > 0 && r.CPUQuota > 0:
+		return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+	case r.NanoCPUs < 0, r.NanoCPUs > int64(cpus)*1e9:
+		return bad("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
+	case r.CPUShares < 0:
+		return bad("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1000000):
+		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > 0 && r.CPUQuota < 1000:
+		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	case r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000):
+		return bad("Range of blkio weight is from 10 to 1000")
+	case r.KernelMemory != nil && *r.KernelMemory > 0 && *r.KernelMemory < minMemory:
+		return bad("Minimum kernel memory limit allowed is 6MB")
+	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
+		return bad("cpu real-time runtime cannot be higher than cpu real-time period")
+	case r.IOMaximumBandwidth != 0:
+		return bad("invalid QoS settings: linux does not support configuration of maximum bandwidth")
+	case r.IOMaximumIOps != 0:
+		return bad("invalid QoS settings: linux does not support configuration of maximum IOPs")
+	}
+	for _, u := range r.Ulimits {
+		if u == nil {
+			return bad("invalid ulimit: null")
+		}
+		if _, err := units.ParseUlimit(u.String()); err != nil {
+			return errdefs.InvalidParameter(fmt.Errorf("invalid ulimit %s: %w", u, err))
+		}
+	}
+	return nil
 }
 
 // FitLimits takes out of r what the kernel cannot limit: the warnings, in dockerd's words, say so. CPUs and memory nodes
