@@ -3,15 +3,21 @@
 package integration
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
 
 	"github.com/berthd/berth/integration/harness"
+	"github.com/berthd/berth/internal/testimage"
 )
 
 // TestDockerode plays what the page of dockerode, the client of node, shows; at the engine's own version and at an old one.
@@ -34,6 +40,37 @@ func TestDockerode(t *testing.T) {
 			ran(t, cmd, `(?m)^ok \d+ - (.*)$`)
 		})
 	}
+}
+
+// TestTestcontainers plays what the pages of testcontainers-go show. Its tests are a program, which is run in the sandbox:
+// it connects to published ports. What they leave behind the reaper takes away, a container with the engine's socket.
+func TestTestcontainers(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	ryuk, err := os.ReadFile(harness.Tool(t, "ryuk"))
+	assert.NilError(t, err)
+	reaper := testimage.DockerArchive(t, testimage.Image{
+		Tags:   []string{"testcontainers/ryuk:0.14.0"}, // the one that testcontainers-go 0.45.0 wants
+		Layers: [][]byte{testimage.Layer(t, testimage.File{Name: "ryuk", Body: string(ryuk)})},
+		Config: ocispec.ImageConfig{Entrypoint: []string{"/ryuk"}},
+	})
+	d.OK("POST", "/images/load", bytes.NewReader(reaper), nil)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	seen, err := d.Open(ctx, "GET", `/events?filters={"type":["container"],"event":["destroy"],"label":["org.testcontainers.ryuk=true"]}`, nil)
+	assert.NilError(t, err)
+	defer seen.Body.Close()
+
+	cmd := d.Sandbox.Command(harness.Tool(t, "testcontainers"), "-test.v")
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+d.Host(), "HOME="+t.TempDir(), "RYUK_RECONNECTION_TIMEOUT=5s")
+	ran(t, cmd, `(?m)^ *--- PASS: (\S+)`)
+	volumes := func() string { return d.CLI().Run("volume", "ls", "-q") }
+	assert.Equal(t, volumes(), "left")
+	_, err = bufio.NewReader(seen.Body).ReadString('\n')
+	assert.NilError(t, err, "the reaper ends, and is removed")
+	assert.Equal(t, volumes(), "")
+	assert.Equal(t, len(d.Containers()), 0)
+	assert.Equal(t, d.CLI().Run("network", "ls", "-q", "--filter", "type=custom"), "")
 }
 
 // TestSen looks at containers with sen, which is Debian's: a client that a person uses at a terminal, which tmux is here.
