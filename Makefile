@@ -57,14 +57,13 @@ test: ## run everything: format, vet, staticcheck, unit and integration tests, r
 lint: ## check format, go vet and staticcheck
 	@unformatted=$$(gofmt -l .); \
 	[ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:" $$unformatted; exit 1; }
-	go vet -tags compose,vm ./...
+	go vet -tags clients,vm ./...
 	go tool staticcheck ./...
 
 .PHONY: clients
 clients: ## run docker compose v1 and v2, dockerode, testcontainers-go and sen against Berth; apart from test, for what they take
 	scripts/setup test
 	scripts/setup clients
-	go vet -tags clients ./integration
 	go run ./internal/testrun -race -count=1 -tags clients -timeout 20m -run 'TestCompose|TestDockerode|TestTestcontainers|TestSen' ./integration
 
 .PHONY: vm-test
