@@ -178,7 +178,11 @@ func (d *Daemon) settleRun(ctx context.Context, c *container.Container, run uint
 	if rec := c.Snapshot(); rec.Run != run || rec.Removed {
 		return nil
 	}
-	return d.settle(opCtx, c)
+	err = d.settle(opCtx, c)
+	if errors.Is(context.Cause(opCtx), errRemoved) { // who removes the container goes on with it
+		return nil
+	}
+	return err
 }
 
 // settle gives back what the last run had: task, shim, bundle, network, mount. It may be called again and again; the

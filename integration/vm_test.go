@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestVM(t *testing.T) {
 		run  func(*testing.T, *harness.Daemon, harness.Place)
 	}{
 		{"ipvlan l2", vmIpvlan}, {"ipvlan l3", vmIpvlanL3}, {"VLAN of macvlan", vmVLAN("macvlan")}, {"VLAN of ipvlan", vmVLAN("ipvlan")},
-		{"SCTP", vmSCTP},
+		{"SCTP", vmSCTP}, {"nfs", vmNFS},
 	} {
 		t.Run(sub.name, func(t *testing.T) { sub.run(t, d.For(t), world) })
 	}
@@ -183,4 +184,46 @@ func vmSCTP(t *testing.T, d *harness.Daemon, world harness.Place) {
 	d.Remove(other)
 	d.Remove(b)
 	d.OK("DELETE", "/networks/sc", nil, nil)
+}
+
+// A volume of a file server: the kernel's own, which is told by hand what programs of a distribution would tell it.
+func vmNFS(t *testing.T, d *harness.Daemon, _ harness.Place) {
+	export := d.File("export")
+	in(t, d, "sh", "-ec", `
+mkdir "$1"
+mount -t tmpfs export "$1"
+modprobe nfsd
+mount -t nfsd nfsd /proc/fs/nfsd
+echo -2 -3 >/proc/fs/nfsd/versions # version 4 needs no other servers
+echo 10 >/proc/fs/nfsd/nfsv4gracetime # clients that had something open before would come in that time
+echo tcp 2049 >/proc/fs/nfsd/portlist
+echo 2 >/proc/fs/nfsd/threads
+cd /proc/net/rpc
+echo "nfsd 127.0.0.1 2000000000 us" >auth.unix.ip/channel
+echo "us $1 2000000000 $((0x2412)) 65534 65534 0" >nfsd.export/channel
+printf 'us 1 \\x00000000 2000000000 %s\n' "$1" >nfsd.fh/channel`, "sh", export)
+	t.Cleanup(func() {
+		in(t, d, "sh", "-ec", `echo 0 >/proc/fs/nfsd/threads; umount /proc/fs/nfsd; umount "$1"`, "sh", export)
+	})
+	assert.NilError(t, os.WriteFile(filepath.Join(export, "there"), []byte("served\n"), 0o644))
+	cli := d.CLI()
+	cli.Run("volume", "create", "-o", "type=nfs", "-o", "o=addr=localhost,vers=4.2", "-o", "device=:/", "far")
+	runDetached(t, cli, "near1", "-v", "far:/far", "busybox", "sleep", "1000")
+	runDetached(t, cli, "near2", "-v", "far:/far:ro", "busybox", "sleep", "1000")
+	assert.Equal(t, cli.Run("exec", "near1", "cat", "/far/there"), "served")
+	cli.Run("exec", "near1", "sh", "-c", "echo written >/far/new")
+	b, err := os.ReadFile(filepath.Join(export, "new"))
+	assert.NilError(t, err)
+	assert.Equal(t, string(b), "written\n")
+	assert.Equal(t, cli.Run("exec", "near2", "cat", "/far/new"), "written")
+	assert.Check(t, cmp.Contains(cli.Run("exec", "near2", "sh", "-c", "touch /far/x 2>&1 || true"), "Read-only"))
+	mounts := func() int { return strings.Count(in(t, d, "cat", "/proc/self/mountinfo"), "/far/_data ") }
+	assert.Equal(t, mounts(), 1)
+	cli.Run("rm", "-f", "near1")
+	assert.Equal(t, mounts(), 1)
+	cli.Run("rm", "-f", "near2")
+	assert.Equal(t, mounts(), 0)
+	cli.Run("volume", "rm", "far")
+	_, err = os.Stat(filepath.Join(export, "new"))
+	assert.NilError(t, err, "the volume goes, what is served stays")
 }
