@@ -30,7 +30,7 @@ func TestNames(t *testing.T) {
 	makeNetwork(d, "net1", harness.M{"EnableIPv6": true})
 	makeNetwork(d, "net2", harness.M{"Internal": true})
 	web := runEndpoint(d, "web", "net1", harness.M{"Aliases": []string{"www", "Shop"}})
-	other := runEndpoint(d, "other", "net2", nil)
+	other := runEndpoint(d, "other", "net2", harness.M{})
 	client := runEndpoint(d, "client", "net1", harness.M{"Links": []string{"web:linked"}})
 	ep := endpointOf(d, web, "net1")
 
