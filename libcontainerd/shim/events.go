@@ -17,7 +17,6 @@ const keptEvents = 64
 // publisher that sends events to containerd.
 type history struct {
 	mu      sync.Mutex
-	of      string // the container
 	past    []Event
 	skipped int           // events that were forgotten
 	guessed bool          // an OOM was inferred that the kernel has not told of yet
@@ -28,15 +27,11 @@ func newHistory() *history { return &history{changed: make(chan struct{})} }
 
 // Publish is called by the task service for every event; the daemon knows the others from the answers to its calls.
 func (h *history) Publish(_ context.Context, _ string, ev events.Event) error {
-	oom, ok := ev.(*eventsapi.TaskOOM)
-	if !ok {
+	if _, ok := ev.(*eventsapi.TaskOOM); !ok {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if oom.ContainerID != h.of { // the kernel's notice may come after the end
-		return nil
-	}
 	if !h.guessed {
 		h.addLocked(EventOOM)
 	}
@@ -55,13 +50,6 @@ func (h *history) inferOOM() {
 		h.addLocked(EventOOM)
 		h.guessed = true
 	}
-}
-
-// begin forgets what happened to the last container.
-func (h *history) begin(container string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.of, h.past, h.skipped, h.guessed = container, nil, 0, false
 }
 
 func (h *history) addLocked(kind string) {

@@ -45,7 +45,7 @@ type service struct {
 	foreign *foreign       // that does the rest; nil: this process does
 
 	mu     sync.Mutex
-	busy   bool // a Create has come and has not failed, and there is no room for another
+	busy   bool // a Create has come, and has not failed
 	orphan bool // the lifeline is closed: the daemon that started the shim has gone, or needs it no more
 	procs  map[string]*process
 	bundle string
@@ -159,7 +159,6 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if taken {
 		return nil, errgrpc.ToGRPCf(errdefs.ErrAlreadyExists, "this shim has a container")
 	}
-	s.history.begin(r.ID)
 	defer func() {
 		if err != nil {
 			s.mu.Lock()
@@ -322,22 +321,14 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 		return resp, nil
 	}
 	p.await(endWait)
-	closeLog(ctx, s.clear())
-	return resp, nil
-}
-
-// clear forgets the container, so that the daemon that started this shim can give it another one. It returns the log.
-func (s *service) clear() logger.Writer {
+	p.hangUp()
+	p.release()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.procs { // the main process, and execs that nobody has deleted: they have ended with it
-		p.discard()
-	}
 	w := s.log
-	clear(s.procs)
-	s.log, s.bundle = nil, ""
-	s.busy = s.foreign != nil || s.orphan
-	return w
+	delete(s.procs, "")
+	s.mu.Unlock()
+	closeLog(ctx, w)
+	return resp, nil
 }
 
 // closeConsole closes the console of a process that has ended. The task service would leave it open, once for every
