@@ -35,15 +35,23 @@ func TestClients(t *testing.T) {
 	}
 }
 
+// onlyInRegistry starts a registry at 127.0.0.1:5000 that has busybox, which the engine has no more. It returns the name to
+// pull it by.
+func onlyInRegistry(t *testing.T, d *harness.Daemon) (image string) {
+	t.Helper()
+	startRegistry(t, d, registryOptions{addr: "127.0.0.1:5000"})
+	image = "127.0.0.1:5000/box:1"
+	d.CLI().Run("tag", "busybox", image)
+	d.CLI().Run("push", image)
+	d.CLI().Run("rmi", image, "busybox")
+	return image
+}
+
 // TestTutorials plays what the pages of clients show, against an image of a registry.
 func TestTutorials(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	startRegistry(t, d, registryOptions{addr: "127.0.0.1:5000"})
-	const image = "127.0.0.1:5000/box:1"
-	d.CLI().Run("tag", "busybox", image)
-	d.CLI().Run("push", image)
-	d.CLI().Run("rmi", image, "busybox")
+	image := onlyInRegistry(t, d)
 	t.Run("python", func(t *testing.T) {
 		out, err := exec.Command("/usr/bin/python3", "testdata/tutorial.py", d.File("s"), image).CombinedOutput()
 		assert.NilError(t, err, "%s", out)

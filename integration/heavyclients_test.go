@@ -27,11 +27,7 @@ func TestDockerode(t *testing.T) {
 		t.Run("version "+version, func(t *testing.T) {
 			t.Parallel()
 			d := harness.Start(t)
-			startRegistry(t, d, registryOptions{addr: "127.0.0.1:5000"})
-			const image = "127.0.0.1:5000/box:1"
-			d.CLI().Run("tag", "busybox", image)
-			d.CLI().Run("push", image)
-			d.CLI().Run("rmi", image, "busybox")
+			onlyInRegistry(t, d)
 			script, err := filepath.Abs("clients/dockerode/dockerode.test.js")
 			assert.NilError(t, err)
 			cmd := exec.Command("node", "--test", "--test-reporter", "tap", script)

@@ -260,8 +260,8 @@ func (s *Service) Refresh(ctx context.Context, c Container, set network.Settings
 	return set, s.alter(ctx, c, &set, func(*sandbox, *netlink.Handle, *undo.Stack) error { return nil })
 }
 
-// alter changes the networks of a running container, and its links to c's: afterwards routes, published ports and firewall follow. fn puts on
-// the stack how what it did is taken back when that fails.
+// alter changes the networks of a running container, and its links to c's: afterwards routes, published ports and firewall
+// follow. fn puts on the stack how what it did is taken back when that fails.
 func (s *Service) alter(
 	ctx context.Context, c Container, set *network.Settings, fn func(*sandbox, *netlink.Handle, *undo.Stack) error,
 ) (err error) {

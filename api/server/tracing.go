@@ -13,8 +13,8 @@ import (
 	"github.com/berthd/berth/internal/tracing"
 )
 
-// traced begins the span of a request, named by its route as name has it, below the one that the client's headers name. Nothing of the
-// query or the body is told: there may be secrets in it.
+// traced begins the span of a request, named by its route as name has it, below the one that the client's headers name.
+// Nothing of the query or the body is told: there may be secrets in it.
 func traced(r *http.Request, name string, e versions.Endpoint) (*http.Request, trace.Span) {
 	ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := tracing.Serve(ctx, name)

@@ -50,28 +50,28 @@ func behaviours() []Change {
 			behaviour(func(b *Behaviour) { b.SilentRemoveWait = true })}},
 		{From: "1.32", What: "pull and import take a platform", Do: []effect{
 			behaviour(func(b *Behaviour) { b.CreatePlatform = true })}},
-		{From: "1.46", What: "push takes a platform", Do: []effect{
-			behaviour(func(b *Behaviour) { b.PushPlatform = true })}},
-		{From: "1.49", What: "the inspection of an image takes a platform", Do: []effect{
-			behaviour(func(b *Behaviour) { b.InspectPlatform = true })}},
-		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
-			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
 		{Below: "1.41", What: "the image list takes a name as filter", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImageFilterQuery = true })}},
 		{From: "1.41", What: "stats takes one-shot", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StatsOneShot = true })}},
 		{From: "1.41", Below: "1.52", What: "stats refuses stream with one-shot", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StatsNotBoth = true })}},
+		{From: "1.42", What: "content types tell multiplexed from raw streams", Do: []effect{
+			behaviour(func(b *Behaviour) { b.MultiplexedTypes = true })}},
 		{From: "1.42", What: "attach over WebSocket chooses its streams", Do: []effect{
 			behaviour(func(b *Behaviour) { b.SocketStreams = true })}},
 		{From: "1.42", What: "stop and restart take a signal", Do: []effect{
 			behaviour(func(b *Behaviour) { b.StopTakesSignal = true })}},
-		{From: "1.52", What: "events are JSON lines", Do: []effect{
-			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
+		{From: "1.46", What: "push takes a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.PushPlatform = true })}},
 		{From: "1.48", Below: "1.52", What: "history, save and load take a platform", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImagePlatforms = 1 })}},
+		{From: "1.49", What: "the inspection of an image takes a platform", Do: []effect{
+			behaviour(func(b *Behaviour) { b.InspectPlatform = true })}},
 		{From: "1.50", What: "the removal of an image takes platforms", Do: []effect{
 			behaviour(func(b *Behaviour) { b.DeletePlatforms = true })}},
+		{From: "1.52", What: "events are JSON lines", Do: []effect{
+			behaviour(func(b *Behaviour) { b.EventsAreLines = true })}},
 		{From: "1.52", What: "save and load take several platforms", Do: []effect{
 			behaviour(func(b *Behaviour) { b.ImagePlatforms = math.MaxInt })}},
 		{From: "1.54", What: "logs can be JSON records", Do: []effect{

@@ -18,12 +18,12 @@ func imageRequestChanges() []Change {
 			func(o *image.ListOptions) ([]string, error) { o.SharedSize = false; return nil, nil })}},
 		{Below: "1.47", What: "manifests of the list is ignored", Do: []effect{request(
 			func(o *image.ListOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
-		{Below: "1.54", What: "identity of the list is ignored", Do: []effect{request(
-			func(o *image.ListOptions) ([]string, error) { o.Identity = false; return nil, nil })}},
 		{Below: "1.48", What: "manifests of inspect is ignored", Do: []effect{request(
 			func(o *image.InspectOptions) ([]string, error) { o.Manifests = false; return nil, nil })}},
 		{From: "1.52", What: "progress is numbers only", Do: []effect{response(
 			func(m *image.Message) { m.Bar = "" })}},
+		{Below: "1.54", What: "identity of the list is ignored", Do: []effect{request(
+			func(o *image.ListOptions) ([]string, error) { o.Identity = false; return nil, nil })}},
 	}
 }
 
