@@ -55,7 +55,12 @@ c = client.containers.run(image, ["sh", "-c", "echo one; echo two >&2; exec cat"
                           stdin_open=True, mem_limit="64m", **quiet)
 step([next(events)["Action"], next(events)["Action"]] == ["create", "start"])
 events.close()
-step(c.logs(stderr=False) == b"one\n", c.logs())
+said = b""
+for piece in c.logs(stream=True, follow=True):  # it has begun, and may not have said anything yet
+    said += piece
+    if b"one\n" in said and b"two\n" in said:
+        break
+step(c.logs(stderr=False) == b"one\n", said)
 talk = c.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
 talk._sock.sendall(b"three\n")
 frame = talk.read(8 + len(b"three\n"))
