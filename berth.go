@@ -50,9 +50,8 @@ type Options struct {
 	Applied func(*config.Config)
 	// Reloaded is told the verdict of each reload, whoever asked for it.
 	Reloaded func(config.Verdict)
-	// Version and Commit are shown by version and info. Empty: dev.
-	Version string
-	Commit  string
+	// Version, Commit and BuildTime (RFC 3339) are shown by version and info. Empty: dev, and unknown.
+	Version, Commit, BuildTime string
 }
 
 // Engine is a running engine.
@@ -86,7 +85,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e, m := &Engine{}, newMetrics()
 	d, err := daemon.New(ctx, daemon.Options{
 		Load: load, Prepare: e.prepare, Applied: o.Applied, Reloaded: o.Reloaded, Timed: m.network, ShimPath: shim,
-		Version: o.Version, Commit: o.Commit,
+		Version: o.Version, Commit: o.Commit, BuildTime: o.BuildTime,
 	})
 	if err != nil {
 		return nil, err

@@ -61,9 +61,8 @@ type Options struct {
 	Timed func(action string, took time.Duration)
 	// ShimPath is the berth-shim that containers run under.
 	ShimPath string
-	// Version and Commit are shown by version and info.
-	Version string
-	Commit  string
+	// Version, Commit and BuildTime are shown by version and info.
+	Version, Commit, BuildTime string
 }
 
 // eventsKept is how many events can be asked for afterwards. dockerd keeps 256.

@@ -33,11 +33,12 @@ type host struct {
 	bootID  string
 	version string
 	commit  string
+	built   string
 	oci     oci.Host
 }
 
 func detectHost(cfg config.Config, o Options) (h host, err error) {
-	h.version, h.commit = o.Version, o.Commit
+	h.version, h.commit, h.built = o.Version, o.Commit, o.BuildTime
 	if h.id, err = engineID(filepath.Join(cfg.DataRoot, "engine-id")); err != nil {
 		return h, err
 	}

@@ -41,10 +41,10 @@ func (d *Daemon) SystemVersion(context.Context) (*system.Version, error) {
 	v := &system.Version{
 		Platform: system.Platform{Name: "Berth"},
 		Version:  d.host.version, APIVersion: versions.Max, MinAPIVersion: cfg.MinAPIVersion, GitCommit: d.host.commit,
-		GoVersion: runtime.Version(), OS: "linux", Arch: hostArch, KernelVersion: kernel, Experimental: cfg.Experimental,
+		GoVersion: runtime.Version(), OS: "linux", Arch: hostArch, KernelVersion: kernel, Experimental: cfg.Experimental, BuildTime: d.host.built,
 	}
 	v.Components = append([]system.Component{{Name: "Engine", Version: v.Version, Details: map[string]string{
-		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion,
+		"BuildTime": v.BuildTime, "ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion,
 		"Os": v.OS, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": strconv.FormatBool(v.Experimental),
 	}}}, d.components(d.config.Load())...)
 	return v, nil

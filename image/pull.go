@@ -180,16 +180,22 @@ func (p *pull) fetch(ctx, leased context.Context, ref string, desc ocispec.Descr
 	return f.layers, err
 }
 
-// announce tells of the layers that are going to be downloaded.
+// announce tells of the layers of an image that is not all here.
 func (p *pull) announce(ctx context.Context, descs []ocispec.Descriptor) {
+	missing := func(d ocispec.Descriptor) bool {
+		_, err := p.engine.Content().Info(ctx, d.Digest)
+		return err != nil
+	}
+	if !slices.ContainsFunc(descs, missing) {
+		return
+	}
 	for _, d := range descs {
-		if !images.IsLayerType(d.MediaType) {
-			continue
-		}
-		if _, err := p.engine.Content().Info(ctx, d.Digest); err == nil {
-			p.out.say(shortID(d.Digest.String()), "Already exists")
-		} else {
-			p.out.say(shortID(d.Digest.String()), "Pulling fs layer")
+		if images.IsLayerType(d.MediaType) {
+			what := "Already exists"
+			if missing(d) {
+				what = "Pulling fs layer"
+			}
+			p.out.say(shortID(d.Digest.String()), what)
 		}
 	}
 }

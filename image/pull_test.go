@@ -75,8 +75,15 @@ func TestPull(t *testing.T) {
 	assert.DeepEqual(t, e.told(), []string{"pull " + r.host + "/team/app"})
 
 	lines = e.mustPull(ref)
-	assert.Equal(t, lines[len(lines)-1], "Status: Image is up to date for "+ref)
-	assert.Assert(t, slices.Contains(lines, layer+": Already exists"))
+	assert.DeepEqual(t, lines, []string{
+		"1: Pulling from team/app", "Digest: " + desc.Digest.String(), "Status: Image is up to date for " + ref,
+	})
+
+	// Another image with that layer.
+	same := small(t, "hello")
+	same.Config.Labels = map[string]string{"other": "yes"}
+	lines = e.mustPull(r.push("team/same:1", r.Manifest(same)))
+	assert.Assert(t, slices.Contains(lines, layer+": Already exists"), "%q", lines)
 
 	// The tag moves; the image that had it stays, without a name.
 	newer := r.Manifest(small(t, "newer"))

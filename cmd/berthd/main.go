@@ -98,7 +98,8 @@ func parse(args []string) (*program, error) {
 	}
 	switch {
 	case *showVersion:
-		fmt.Printf("Berth version %s, build %s\n", version, commit())
+		commit, _ := source(buildSettings())
+		fmt.Printf("Berth version %s, build %s\n", version, commit)
 		return nil, nil
 	case *validate:
 		file, explicit := config.File(fs)
@@ -118,9 +119,10 @@ func (p *program) start(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("berthd needs to be started by root")
 	}
+	commit, made := source(buildSettings())
 	p.engine, err = berth.New(ctx, berth.Options{
 		Flags: p.flags, Applied: setLogger, Reloaded: func(v config.Verdict) { notifyReload(ctx, v) },
-		Version: version, Commit: commit(),
+		Version: version, Commit: commit, BuildTime: made,
 	})
 	if err != nil {
 		return err
@@ -194,16 +196,25 @@ func (u unverified) Format(e *logrus.Entry) ([]byte, error) {
 	return u.Formatter.Format(e)
 }
 
-// commit is the revision that this program was built from.
-func commit() string {
+func buildSettings() []debug.BuildSetting {
 	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				return s.Value[:12]
-			}
+		return info.Settings
+	}
+	return nil
+}
+
+// source is the revision that a program was built from, and when that was made.
+func source(settings []debug.BuildSetting) (commit, made string) {
+	commit = "unknown"
+	for _, s := range settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value[:min(12, len(s.Value))]
+		case "vcs.time":
+			made = s.Value
 		}
 	}
-	return "unknown"
+	return commit, made
 }
 
 // lives tells whether a pid is that of another process of a program. What has ended, a zombie too, has no exe any more.
