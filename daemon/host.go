@@ -28,13 +28,11 @@ var (
 
 // host is what an engine finds out once about itself and the machine.
 type host struct {
-	id      string // of the engine, for the life of its data-root
-	name    string
-	bootID  string
-	version string
-	commit  string
-	built   string
-	oci     oci.Host
+	id                     string // of the engine, for the life of its data-root
+	name                   string
+	bootID                 string
+	version, commit, built string
+	oci                    oci.Host
 }
 
 func detectHost(cfg config.Config, o Options) (h host, err error) {

@@ -65,11 +65,13 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	if _, err := awaitFor(ctx, c, settleWait, func(now *container.Record) bool { return !now.State.Untold }); err != nil {
 		return err
 	}
-	d.containers.Tell(c, container.Event{Action: "stop"})
-	if !held {
+	if held {
+		err = d.settle(ctx, c)
+	} else {
 		awaitSettled(ctx, c)
 	}
-	return nil
+	d.containers.Tell(c, container.Event{Action: "stop"}) // after "network disconnect", as in dockerd
+	return err
 }
 
 // settleWait is how long whoever waits for the end of a run also waits for its exit code, and then for what it had to be

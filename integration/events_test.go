@@ -55,6 +55,20 @@ func TestEventsThatNobodyReads(t *testing.T) {
 	}
 }
 
+// What happens is told in dockerd's order: a container has left its networks when it is called stopped.
+func TestOrderOfEvents(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	cli := d.CLI()
+	for _, args := range [][]string{
+		{"run", "-d", "--name", "one", "--stop-signal", "KILL", "busybox", "sleep", "1000"}, {"restart", "one"}, {"stop", "one"},
+	} {
+		cli.Run(args...)
+	}
+	assert.DeepEqual(t, told(t, d, `{"type":["container","network"]}`), strings.Fields("create connect start "+
+		"kill die disconnect stop connect start restart kill die disconnect stop"))
+}
+
 // BenchmarkEventsThatNobodyReads does the same to an engine whose events a hundred subscribers do not read, and to one
 // that nobody listens to, in turn, so that whatever else the machine does slows both. It measures the difference of the
 // medians.

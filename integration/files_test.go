@@ -98,10 +98,16 @@ func TestFilesOverHTTP(t *testing.T) {
 }
 
 // actions lists what events have told of a container so far.
-func actions(t *testing.T, d *harness.Daemon, name string) (all []string) {
+func actions(t *testing.T, d *harness.Daemon, name string) []string {
+	t.Helper()
+	return told(t, d, `{"container":["`+name+`"]}`)
+}
+
+// told are the actions of the events so far that a filter lets through.
+func told(t *testing.T, d *harness.Daemon, filters string) (all []string) {
 	t.Helper()
 	now := time.Now()
-	resp := d.HTTP("GET", fmt.Sprintf(`/events?since=1&until=%d.%09d&filters={"container":["%s"]}`, now.Unix(), now.Nanosecond(), name), nil)
+	resp := d.HTTP("GET", fmt.Sprintf(`/events?since=1&until=%d.%09d&filters=%s`, now.Unix(), now.Nanosecond(), filters), nil)
 	for dec := json.NewDecoder(strings.NewReader(resp.Body)); ; {
 		var e struct{ Action string }
 		if err := dec.Decode(&e); errors.Is(err, io.EOF) {
