@@ -240,6 +240,9 @@ func cliInfo(t *testing.T, d *harness.Daemon, cli *harness.CLI) {
 		"  Log: journald json-file local syslog\n", " containerd version: v2."} {
 		assert.Assert(t, cmp.Contains(text.Stdout, line))
 	}
+	var info struct{ FirewallBackend struct{ Driver string } }
+	d.OK("GET", "/info", nil, &info)
+	assert.Equal(t, info.FirewallBackend.Driver, "nftables")
 	version := cli.Run("version")
 	assert.Assert(t, cmp.Regexp(regexp.MustCompile(`(?s)Client:.*Server:.*Engine:\n  Version: +\S+`), version))
 	assert.Equal(t, cli.Run("version", "-f", "{{.Server.Os}}"), "linux")
