@@ -87,7 +87,7 @@ func (s *Service) Distribution(
 	resolver, _ := registries.resolver(ctx, name, auth)
 	_, desc, err := resolver.Resolve(ctx, name.String())
 	if refused(err) {
-		return d, errdefs.Unauthorized(fmt.Errorf("pull access denied for %s: %w", reference.FamiliarName(name), err))
+		return d, errdefs.Unauthorized(fmt.Errorf("pull access denied for %s: %s", reference.FamiliarName(name), refusal(err)))
 	}
 	if err != nil {
 		return d, pullError(name, err)

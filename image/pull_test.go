@@ -173,6 +173,7 @@ func TestPullLogsIn(t *testing.T) {
 				lines, err := e.pull(imagetypes.PullOptions{Ref: ref, Auth: auth})
 				assert.ErrorContains(t, err, "pull access denied for "+r.host+"/private, repository does not exist or may "+
 					"require 'docker login'")
+				assert.Equal(t, strings.Count(err.Error(), "does not exist"), 1, "%v", err)
 				assert.Assert(t, errdefs.IsNotFound(err))
 				assert.Equal(t, len(lines), 0, "it can still become a status")
 				auth.ServerAddress = r.host

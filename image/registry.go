@@ -180,14 +180,19 @@ func refused(err error) bool {
 		status.StatusCode == http.StatusForbidden
 }
 
+// refusal is what was wrong, without the words with which the resolver begins: they say what ours do.
+func refusal(err error) string {
+	return strings.TrimPrefix(err.Error(), "pull access denied, repository does not exist or may require authorization: ")
+}
+
 // pullError gives what a registry said to a pull its class, and the words that clients know.
 func pullError(name reference.Named, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case refused(err):
-		return errdefs.NotFound(fmt.Errorf("pull access denied for %s, repository does not exist or may require "+
-			"'docker login': %w", reference.FamiliarName(name), err))
+		return errdefs.NotFoundf("pull access denied for %s, repository does not exist or may require 'docker login': %s",
+			reference.FamiliarName(name), refusal(err))
 	case cerrdefs.IsNotFound(err):
 		return errdefs.NotFoundf("manifest for %s not found: manifest unknown", reference.FamiliarString(name))
 	case errdefs.IsNotFound(err), errdefs.IsInvalidParameter(err):
