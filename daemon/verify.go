@@ -38,6 +38,7 @@ func (d *Daemon) verify(store *configStore, req containertypes.CreateRequest) (w
 		func() error { return verifyRestart(req.HostConfig.RestartPolicy, req.HostConfig.AutoRemove) },
 		func() error { return d.verifyHostConfig(store, req.HostConfig) },
 		func() error { return verifyNetworks(req) },
+		func() error { _, err := d.parseMounts(req); return err }, // again when the image's volumes are known
 		func() error { return d.verifyLinks(req.HostConfig) },
 	} {
 		if err := check(); err != nil {

@@ -94,7 +94,7 @@ var badCreates = []badRequest{
 		`invalid mount config for type "bind": field Target must not be empty`},
 	{"relative target", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"bind","Source":"/tmp","Target":"x"}]}}`, 400,
 		`invalid mount config for type "bind": invalid mount path: 'x' mount path must be absolute`},
-	{"unknown mount", "", `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"nope","Target":"/x"}]}}`, 400,
+	{"unknown mount, and no image", "", `{"Image":"nope","HostConfig":{"Mounts":[{"Type":"nope","Target":"/x"}]}}`, 400,
 		`invalid mount config for type "nope": mount type unknown`},
 	{"one target twice", "", `{"Image":"busybox","HostConfig":{"Binds":["/tmp:/x","/etc:/x"]}}`, 400,
 		`Duplicate mount point: /x`},
