@@ -27,22 +27,37 @@ type Record struct {
 	Memo *Memo `json:"-"`
 }
 
-// Memo keeps what somebody has made of a record for the next who makes the same of it. As each record has a memo of its own,
-// what it keeps is never of an older record. What else it was made of is for its user to compare.
-type Memo struct{ v atomic.Value }
+// Memo keeps the answers that were made of a record, for who asks the same again. As each record has a memo of its own, an
+// answer is never of an older record. What else it was made of is for its user to keep with it and to compare.
+type Memo struct{ listed, inspected atomic.Value }
 
-// Load returns what was stored last; nil is nothing.
-func (m *Memo) Load() any {
+// Listed is what SetListed kept last, of a nil Memo and before that nil.
+func (m *Memo) Listed() any {
 	if m == nil {
 		return nil
 	}
-	return m.v.Load()
+	return m.listed.Load()
 }
 
-// Store keeps v, which has to be of the same type each time.
-func (m *Memo) Store(v any) {
+// SetListed keeps an entry of a list; a nil Memo keeps nothing. Each has to be of the same type.
+func (m *Memo) SetListed(v any) {
 	if m != nil {
-		m.v.Store(v)
+		m.listed.Store(v)
+	}
+}
+
+// Inspected is Listed for inspect.
+func (m *Memo) Inspected() any {
+	if m == nil {
+		return nil
+	}
+	return m.inspected.Load()
+}
+
+// SetInspected is SetListed for inspect.
+func (m *Memo) SetInspected(v any) {
+	if m != nil {
+		m.inspected.Store(v)
 	}
 }
 

@@ -336,9 +336,11 @@ func TestMemoIsOfOneRecord(t *testing.T) {
 			c = add(t, r, strings.Repeat("a", 64), "one")
 		}
 		old := c.Snapshot()
-		old.Memo.Store(what)
+		old.Memo.SetListed(what)
+		old.Memo.SetInspected(what)
 		change()
-		assert.Equal(t, old.Memo.Load(), what)
-		assert.Assert(t, c.Snapshot().Memo != nil && c.Snapshot().Memo.Load() == nil, what)
+		assert.Assert(t, old.Memo.Listed() == what && old.Memo.Inspected() == what)
+		now := c.Snapshot().Memo
+		assert.Assert(t, now != nil && now.Listed() == nil && now.Inspected() == nil, what)
 	}
 }

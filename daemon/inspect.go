@@ -19,12 +19,12 @@ import (
 	"github.com/berthd/berth/errdefs"
 )
 
-// ContainerInspect returns all about a container in the shape of an API version: *v1p19.InspectResponse below 1.20,
-// *v1p20.InspectResponse at 1.20, else *container.InspectResponse. Nothing in it is shared with the daemon. It never
-// waits for what the container is doing; only size, which the first two do not have, reads the disk. The answer holds at
-// the revision that comes with it. With o.After it waits for a record behind that revision, as long as o.Timeout: newer
-// tells whether there is one.
-func (d *Daemon) ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error) {
+// ContainerInspect returns all about a container as JSON, in the shape of o.Version. It never waits for what the container
+// is doing; only size, which the versions below 1.21 do not have, reads the disk. The answer holds at the revision that comes
+// with it. With o.After it waits for a record behind that revision, as long as o.Timeout: newer tells whether there is one.
+func (d *Daemon) ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (
+	entry *containertypes.Entry, revision uint64, newer bool, err error,
+) {
 	c, err := d.containers.Get(name)
 	if err != nil {
 		return nil, 0, false, err
@@ -36,15 +36,57 @@ func (d *Daemon) ContainerInspect(ctx context.Context, name string, o containert
 	if rec.Removed {
 		return nil, 0, false, errdefs.NotFoundf("No such container: %s", name)
 	}
-	r := d.inspect(ctx, rec, d.Config())
 	if o.Size && !versions.LessThan(o.Version, "1.21") {
+		r := d.inspect(ctx, rec, d.inspection(rec, o.Version))
 		rw, rootfs, err := d.layers.Size(ctx, rec.ID)
 		if err != nil {
 			return nil, 0, false, err
 		}
 		r.SizeRw, r.SizeRootFs = &rw, &rootfs
+		entry, err = encode(r, o.Version)
+	} else {
+		entry, err = d.inspected(ctx, rec, o.Version)
 	}
-	return versions.Response(versions.For(o.Version), r), revision, rec.Revision > o.After, nil
+	return entry, revision, rec.Revision > o.After, err
+}
+
+// inspection is what an inspect's JSON is made of, beside its record, and that JSON.
+type inspection struct {
+	version string
+	cfg     *config.Config
+	links   []string
+	entry   *containertypes.Entry // nil: it was asked for once
+}
+
+func (d *Daemon) inspection(rec *container.Record, version string) inspection {
+	i := inspection{version: version, cfg: d.Config()}
+	for _, l := range d.links(rec.HostConfig) {
+		i.links = append(i.links, l.target.Name+":"+l.path(rec))
+	}
+	return i
+}
+
+// inspected returns the JSON: what the record's memo has of the same inspection. It keeps what is asked for a second time, so
+// that a look at everything costs no memory. A layer is not where the record says when the container is being removed, or
+// damaged: of such a record nothing is kept.
+func (d *Daemon) inspected(ctx context.Context, rec *container.Record, version string) (*containertypes.Entry, error) {
+	i := d.inspection(rec, version)
+	last, asked := rec.Memo.Inspected().(inspection)
+	asked = asked && last.version == i.version && last.cfg == i.cfg && slices.Equal(last.links, i.links)
+	if asked && last.entry != nil && !container.Audited {
+		return last.entry, nil
+	}
+	r := d.inspect(ctx, rec, i)
+	hasLayer := r.GraphDriver.Data != nil
+	entry, err := encode(r, version)
+	if err == nil && hasLayer && rec.Desired != container.Gone && !rec.Damaged {
+		if asked {
+			last.entry.Audit(entry)
+			i.entry = entry
+		}
+		rec.Memo.SetInspected(i)
+	}
+	return entry, err
 }
 
 // awaitNewer waits for a record behind o.After, as long as o.Timeout. That there is none is no error.
@@ -56,10 +98,10 @@ func (d *Daemon) awaitNewer(ctx context.Context, c *container.Container, o conta
 	return err
 }
 
-// inspect builds the union of what all versions show, out of one record and one configuration.
-func (d *Daemon) inspect(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.InspectResponse {
+// inspect builds the union of what all versions show: a function of the record, of i, and of where the layer is.
+func (d *Daemon) inspect(ctx context.Context, rec *container.Record, i inspection) *containertypes.InspectResponse {
 	return &containertypes.InspectResponse{
-		Base:                    d.inspectBase(ctx, rec, cfg),
+		Base:                    d.inspectBase(ctx, rec, i),
 		Mounts:                  mountPoints(rec),
 		Config:                  inspectConfig(rec),
 		NetworkSettings:         networkSettings(shownNetwork(rec)),
@@ -75,14 +117,11 @@ func inspectConfig(rec *container.Record) *containertypes.Config {
 	return c
 }
 
-func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, cfg *config.Config) *containertypes.Base {
+func (d *Daemon) inspectBase(ctx context.Context, rec *container.Record, i inspection) *containertypes.Base {
 	hc := rec.HostConfig.Clone()
 	hc.KernelMemory, hc.KernelMemoryTCP = new(int64), new(int64) // which versions show
-	hc.Links = nil
-	for _, l := range d.links(rec.HostConfig) {
-		hc.Links = append(hc.Links, l.target.Name+":"+l.path(rec))
-	}
-	hc.Ulimits = withDefaultUlimits(hc.Ulimits, cfg.DefaultUlimits)
+	hc.Links = slices.Clone(i.links)
+	hc.Ulimits = withDefaultUlimits(hc.Ulimits, i.cfg.DefaultUlimits)
 	return &containertypes.Base{
 		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: rec.Path, Args: slices.Clone(rec.Args),
 		State: inspectState(rec), Image: rec.ImageID,

@@ -2,17 +2,12 @@ package daemon
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/docker/go-connections/nat"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/api/types/filters"
@@ -41,7 +36,7 @@ func (d *Daemon) ContainerList(ctx context.Context, o containertypes.ListOptions
 		if o.Size {
 			s := summary(rec, l.of(rec))
 			if err = d.addSize(ctx, s); err == nil {
-				entries[i], err = encodeSummary(s, o.Version)
+				entries[i], err = encode(s, o.Version)
 			}
 		} else {
 			entries[i], err = l.of(rec).encode(rec)
@@ -63,22 +58,27 @@ type listing struct {
 // encode returns the JSON: what the record's memo has of the same listing, as to send it takes a tenth of the time that it takes
 // to make it.
 func (l listing) encode(rec *container.Record) (*containertypes.Entry, error) {
-	if last, ok := rec.Memo.Load().(listing); ok && last.version == l.version && last.image == l.image && last.status == l.status &&
-		slices.Equal(last.aliases, l.aliases) {
+	last, kept := rec.Memo.Listed().(listing)
+	kept = kept && last.version == l.version && last.image == l.image && last.status == l.status && slices.Equal(last.aliases, l.aliases)
+	if kept && !container.Audited {
 		return last.entry, nil
 	}
 	var err error
-	if l.entry, err = encodeSummary(summary(rec, l), l.version); err == nil {
-		rec.Memo.Store(l)
+	if l.entry, err = encode(summary(rec, l), l.version); err == nil {
+		if kept {
+			last.entry.Audit(l.entry)
+		}
+		rec.Memo.SetListed(l)
 	}
 	return l.entry, err
 }
 
-func encodeSummary(s *containertypes.Summary, version string) (*containertypes.Entry, error) {
+// encode makes the JSON of a version.
+func encode[T any](v *T, version string) (*containertypes.Entry, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	err := enc.Encode(versions.Response(versions.For(version), s))
+	err := enc.Encode(versions.Response(versions.For(version), v))
 	return containertypes.NewEntry(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), err
 }
 
@@ -145,7 +145,7 @@ func summary(rec *container.Record, l listing) *containertypes.Summary {
 	return &containertypes.Summary{
 		ID: rec.ID, Names: append([]string{rec.Name}, l.aliases...), Image: l.image, ImageID: rec.ImageID,
 		ImageManifestDescriptor: containertypes.CloneDescriptor(rec.ImageManifest),
-		Command:                 command(rec), Created: rec.Created.Unix(), Ports: portSummaries(shown.Ports),
+		Command:                 command(rec), Created: rec.Created.Unix(), Ports: containertypes.PortSummaries(shown.Ports),
 		Labels: mergeMaps(map[string]string{}, rec.Config.Labels), State: rec.State.Word(), Status: l.status,
 		HostConfig: containertypes.SummaryHostConfig{
 			NetworkMode: string(rec.HostConfig.NetworkMode), Annotations: mergeMaps(nil, rec.HostConfig.Annotations),
@@ -218,28 +218,13 @@ func (d *Daemon) listMatcher(ctx context.Context, o containertypes.ListOptions) 
 	if err := f.Validate(listFilters...); err != nil {
 		return nil, err
 	}
-	for _, s := range f["status"] {
-		if !slices.Contains(container.Words, s) {
-			return nil, errdefs.InvalidParameterf("invalid filter 'status=%s': invalid value for state (%s): must be one of %s",
-				s, s, strings.Join(container.Words, ", "))
-		}
-	}
-	for _, h := range f["health"] {
-		if !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, h) {
-			return nil, errdefs.InvalidParameterf("invalid filter 'health=%s': unrecognised health state: %s", h, h)
-		}
+	if err := container.CheckFilters(f); err != nil {
+		return nil, err
 	}
 	if tasks, err := f.Bool("is-task", false); err != nil {
 		return nil, err
 	} else if tasks { // those of a swarm: there are none
 		return func(*container.Record) bool { return false }, nil
-	}
-	for _, key := range []string{"publish", "expose"} {
-		for _, s := range f[key] {
-			if _, _, _, err := portFilter(s); err != nil {
-				return nil, errdefs.InvalidParameterf("invalid filter '%s=%s': %w", key, s, err)
-			}
-		}
 	}
 	exited, err := exitCodes(f)
 	if err != nil {
@@ -267,7 +252,7 @@ func (d *Daemon) listMatcher(ctx context.Context, o containertypes.ListOptions) 
 		case ancestors != nil && !slices.Contains(ancestors, rec.ImageID):
 			return false
 		}
-		return matchRecord(f, rec)
+		return rec.Matches(f)
 	}, nil
 }
 
@@ -317,116 +302,4 @@ func (d *Daemon) ancestors(ctx context.Context, f filters.Args) ([]string, error
 		}
 	}
 	return ids, nil
-}
-
-// matchRecord applies the filters that need nothing but the record.
-func matchRecord(f filters.Args, rec *container.Record) bool {
-	switch {
-	case f.Has("id") && !slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(rec.ID, p) }):
-		return false
-	case !f.Match("name", rec.Name) && !f.Match("name", trimName(rec.Name)):
-		return false
-	case !f.Labels("label", rec.Config.Labels):
-		return false
-	case f.Has("network") && !matchNetwork(f["network"], rec):
-		return false
-	case f.Has("volume") && !matchMount(f["volume"], rec):
-		return false
-	case f.Has("health") && !slices.Contains(f["health"], healthWord(rec)):
-		return false
-	case f.Has("publish") && !matchPorts(f["publish"], publicPorts(rec)):
-		return false
-	case f.Has("expose") && !matchPorts(f["expose"], slices.Collect(maps.Keys(rec.Config.ExposedPorts))):
-		return false
-	}
-	return true
-}
-
-func healthWord(rec *container.Record) string {
-	if rec.Health == nil {
-		return "none"
-	}
-	return rec.Health.Status
-}
-
-func matchNetwork(want []string, rec *container.Record) bool {
-	for name, ep := range rec.Network.Networks {
-		if slices.Contains(want, name) || ep != nil && ep.NetworkID != "" && slices.Contains(want, ep.NetworkID) {
-			return true
-		}
-	}
-	return false
-}
-
-func matchMount(want []string, rec *container.Record) bool {
-	for _, m := range rec.MountPoints {
-		if slices.Contains(want, m.Destination) || slices.Contains(want, m.Source) || m.Name != "" && slices.Contains(want, m.Name) {
-			return true
-		}
-	}
-	return false
-}
-
-// portSummaries shows the ports of a container, in an order that stays.
-func portSummaries(ports nat.PortMap) []containertypes.PortSummary {
-	out := []containertypes.PortSummary{}
-	for inside, bindings := range ports {
-		p := containertypes.PortSummary{PrivatePort: uint16(inside.Int()), Type: inside.Proto()}
-		if len(bindings) == 0 {
-			out = append(out, p)
-		}
-		for _, b := range bindings {
-			ip := b.HostIP
-			p.IP = &ip
-			if n, err := strconv.ParseUint(b.HostPort, 10, 16); err == nil {
-				p.PublicPort = uint16(n)
-			}
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, func(a, b containertypes.PortSummary) int {
-		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.PublicPort, b.PublicPort),
-			strings.Compare(a.Type, b.Type), strings.Compare(value(a.IP), value(b.IP)))
-	})
-	return out
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-// publicPorts are the ports of the host that lead to a container.
-func publicPorts(rec *container.Record) []nat.Port {
-	var all []nat.Port
-	for _, p := range portSummaries(rec.Network.Ports) {
-		if p.PublicPort > 0 {
-			all = append(all, nat.Port(fmt.Sprintf("%d/%s", p.PublicPort, p.Type)))
-		}
-	}
-	return all
-}
-
-// portFilter reads a value of publish or expose, "80", "80/tcp" or "80-90/tcp". An empty protocol is any.
-func portFilter(s string) (first, last int, proto string, err error) {
-	ports, proto, _ := strings.Cut(s, "/")
-	if !slices.Contains([]string{"", "tcp", "udp", "sctp"}, proto) {
-		return 0, 0, "", fmt.Errorf("no such protocol: %s", proto)
-	}
-	first, last, err = nat.ParsePortRangeToInt(ports)
-	return first, last, proto, err
-}
-
-func matchPorts(want []string, ports []nat.Port) bool {
-	for _, port := range ports {
-		for _, w := range want {
-			lo, hi, proto, err := portFilter(w)
-			if err == nil && port.Int() >= lo && port.Int() <= hi && (proto == "" || proto == port.Proto()) {
-				return true
-			}
-		}
-	}
-	return false
 }

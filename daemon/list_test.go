@@ -29,7 +29,7 @@ func TestListingIsNeverStale(t *testing.T) {
 				got, err := l.encode(&rec)
 				assert.NilError(t, err)
 				assert.DeepEqual(t, got, want)
-				assert.DeepEqual(t, rec.Memo.Load().(listing).entry, want)
+				assert.DeepEqual(t, rec.Memo.Listed().(listing).entry, want)
 			}
 		}
 	}

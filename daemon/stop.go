@@ -145,6 +145,9 @@ func awaitNoRestart(ctx context.Context, c *container.Container) (*container.Rec
 
 // awaitFor is Container.Await for a while; below zero: for ever.
 func awaitFor(ctx context.Context, c *container.Container, d time.Duration, done func(*container.Record) bool) (bool, error) {
+	if done(c.Snapshot()) { // as nearly always: no timer
+		return true, nil
+	}
 	wait, cancel := ctx, func() {}
 	if d >= 0 {
 		wait, cancel = context.WithTimeout(ctx, d)

@@ -288,3 +288,46 @@ func (s *story) check() {
 		}
 	}
 }
+
+// TestKeptAnswersHold: inspect and list keep what they are asked for again. Whatever changes, the next answer shows it. (In
+// builds for tests the daemon panics when what it has kept is not what it would say now: that goes for all other tests too.)
+func TestKeptAnswersHold(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	runIn(d, "sea", "bridge", nil)
+	id := runIn(d, "one", "bridge", harness.M{"Links": []string{"sea:salt"}})
+	ask := func() (answer string) {
+		for _, v := range []string{"1.52", "1.19", "1.24", "1.52"} { // the first is what is kept of the last round
+			for range 3 {
+				answer = ""
+				for _, path := range []string{"/containers/" + id + "/json", "/containers/json?all=1"} {
+					resp := d.HTTP("GET", "/v"+v+path, nil)
+					assert.Equal(t, resp.Status, 200, "%s", resp.Body)
+					answer += string(resp.Body)
+				}
+			}
+		}
+		return answer
+	}
+	for _, tc := range []struct {
+		change func()
+		shows  string
+	}{
+		{func() {}, `"Links":["/sea:/one/salt"]`},
+		{func() { d.OK("POST", "/containers/sea/rename?name=lake", nil, nil) }, `"Links":["/lake:/one/salt"]`},
+		{func() {}, `"Names":["/lake","/one/salt"]`},
+		{func() { d.OK("POST", "/containers/one/rename?name=two", nil, nil) }, `"Links":["/lake:/two/salt"]`},
+		{func() {
+			d.Reload(harness.M{"default-ulimits": harness.M{"nofile": harness.M{"Name": "nofile", "Soft": 111, "Hard": 222}}})
+		}, `"Ulimits":[{"Name":"nofile","Hard":222,"Soft":111}]`},
+		{func() { d.OK("POST", "/containers/two/update", harness.M{"CpuShares": 77}, nil) }, `"CpuShares":77`},
+		{func() { d.OK("POST", "/containers/two/pause", nil, nil) }, `"Status":"paused"`},
+		{func() { d.OK("POST", "/containers/two/unpause", nil, nil) }, `"Status":"running"`},
+		{func() { d.OK("POST", "/networks/bridge/disconnect", harness.M{"Container": id}, nil) }, `"Networks":{}`},
+		{func() { d.OK("POST", "/containers/two/kill", nil, nil); d.Wait(id) }, `"ExitCode":137`},
+	} {
+		tc.change()
+		got := ask()
+		assert.Assert(t, strings.Contains(got, tc.shows), "%s is not in %s", tc.shows, got)
+	}
+}

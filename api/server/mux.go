@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,26 +14,29 @@ import (
 	"github.com/berthd/berth/api/types/versions"
 )
 
-var (
-	rePrefix = regexp.MustCompile(`^/v([0-9.]+)(/.*)$`)
-	reName   = regexp.MustCompile(`\{[a-z]+(\.\.\.)?\}`)
-)
+var reName = regexp.MustCompile(`\{[a-z]+(\.\.\.)?\}`)
 
-// normalise takes the version out of the path and makes one form of those that mean the same: a name may be sent with
-// its slash ("/containers//web/json") or escaped.
-func normalise(r *http.Request) (*http.Request, string) {
-	p, version := path.Clean("/"+r.URL.Path), ""
-	if m := rePrefix.FindStringSubmatch(p); m != nil {
-		version, p = m[1], m[2]
-	}
+// normalise takes the version out of the path, into the context, and makes one form of those that mean the same: a name may
+// be sent with its slash ("/containers//web/json") or escaped.
+func normalise(r *http.Request) *http.Request {
+	version, p := cutVersion(path.Clean("/" + r.URL.Path))
 	if strings.HasSuffix(r.URL.Path, "/") && p != "/" {
 		p += "/"
 	}
-	n := *r
+	n := r.WithContext(context.WithValue(r.Context(), versionKey{}, version))
 	n.URL = new(url.URL)
 	*n.URL = *r.URL
 	n.URL.Path, n.URL.RawPath = p, ""
-	return &n, version
+	return n
+}
+
+// cutVersion splits "/v1.41/info" into "1.41" and "/info". A path without a version stays as it is.
+func cutVersion(p string) (version, rest string) {
+	version, rest, ok := strings.Cut(strings.TrimPrefix(p, "/v"), "/")
+	if !ok || !strings.HasPrefix(p, "/v") || version == "" || strings.Trim(version, "0123456789.") != "" {
+		return "", p
+	}
+	return version, "/" + rest
 }
 
 // mux registers the routes that are built, and an answer for every endpoint that is not.

@@ -196,12 +196,11 @@ func (s *Server) begin() bool {
 
 // serve is what happens to every request before its route is looked up.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	r, version := normalise(r)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	s.routes.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), versionKey{}, version)))
+	s.routes.ServeHTTP(w, normalise(r))
 }
 
 type versionKey struct{}

@@ -2,10 +2,8 @@ package httputil
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,17 +32,17 @@ func Revision(r *http.Request, key string) (uint64, error) {
 	return n, nil
 }
 
-// WriteState writes v, which holds at a revision, as WriteJSON does, with an ETag of its bytes. Who has these bytes already,
-// or waited for something newer that has not come, gets 304.
-func WriteState(w http.ResponseWriter, r *http.Request, v any, revision uint64, newer bool) error {
-	var b bytes.Buffer
-	if err := EncodeJSON(&b, v); err != nil {
-		return errdefs.System(fmt.Errorf("write the answer as JSON: %w", err))
-	}
-	if !isNew(w, r, sha256.Sum256(b.Bytes()), revision, newer) {
+// WriteEntry writes a container, as it is at a revision, with an ETag of its bytes. Who has these bytes already, or waited for
+// something newer that has not come, gets 304.
+func WriteEntry(w http.ResponseWriter, r *http.Request, e *containertypes.Entry, revision uint64, newer bool) error {
+	if !isNew(w, r, e.Sum, revision, newer) {
 		return nil
 	}
-	_, err := w.Write(b.Bytes())
+	w.Header().Set("Content-Length", strconv.Itoa(len(e.JSON)+1))
+	if _, err := w.Write(e.JSON); err != nil {
+		return err
+	}
+	_, err := w.Write([]byte("\n"))
 	return err
 }
 
@@ -53,7 +51,7 @@ const listBuffer = 128 << 10
 
 var listBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, listBuffer) }}
 
-// WriteList is WriteState of a list whose entries are JSON already. Its ETag is of the hashes of the entries: to hash megabytes
+// WriteList is WriteEntry of a list. Its ETag is of the hashes of the entries: to hash megabytes
 // took longer than to send them.
 func WriteList(w http.ResponseWriter, r *http.Request, entries []*containertypes.Entry, revision uint64) error {
 	hash, length := sha256.New(), len("[]\n")+max(len(entries)-1, 0)

@@ -15,10 +15,10 @@ import (
 // Backend is what the routes ask for. Errors have a class.
 type Backend interface {
 	ContainerCreate(ctx context.Context, req containertypes.CreateRequest) (containertypes.CreateResponse, error)
-	// ContainerList and ContainerInspect also return the revision at which the answer holds, and the latter whether the
-	// container has changed behind o.After.
+	// ContainerList and ContainerInspect return JSON and the revision at which it holds, and the latter whether the container
+	// has changed behind o.After.
 	ContainerList(ctx context.Context, o containertypes.ListOptions) (entries []*containertypes.Entry, revision uint64, err error)
-	ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (v any, revision uint64, newer bool, err error)
+	ContainerInspect(ctx context.Context, name string, o containertypes.InspectOptions) (entry *containertypes.Entry, revision uint64, newer bool, err error)
 	// ContainerStart replaces the container's HostConfig first if one is given; nil leaves it.
 	ContainerStart(ctx context.Context, name string, hc *containertypes.HostConfig) error
 	ContainerStop(ctx context.Context, name string, o containertypes.StopOptions) error

@@ -50,11 +50,11 @@ func (rt *router) inspect(w http.ResponseWriter, r *http.Request) error {
 		}
 		o.Timeout = time.Duration(s) * time.Second
 	}
-	v, revision, newer, err := rt.backend.ContainerInspect(r.Context(), r.PathValue("name"), o)
+	entry, revision, newer, err := rt.backend.ContainerInspect(r.Context(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}
-	return httputil.WriteState(w, r, v, revision, newer)
+	return httputil.WriteEntry(w, r, entry, revision, newer)
 }
 
 // inspectWait is how long an inspect waits for something newer when the client does not say.
