@@ -39,6 +39,7 @@ func CheckFilters(f filters.Args) error {
 // Matches applies the filters of a list that need nothing but the record; CheckFilters has to let them pass.
 func (rec *Record) Matches(f filters.Args) bool {
 	switch {
+	case len(f) == 0:
 	case f.Has("id") && !slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(rec.ID, p) }):
 		return false
 	case !f.Match("name", rec.Name) && !f.Match("name", strings.TrimPrefix(rec.Name, "/")):

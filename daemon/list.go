@@ -102,8 +102,8 @@ func (d *Daemon) selected(ctx context.Context, o containertypes.ListOptions) (se
 		return selection{}, err
 	}
 	recs, revision := d.containers.List()
-	now, image, aliases := time.Now(), d.imageNames(ctx, recs), d.aliases(recs)
-	l := selection{revision: revision, of: func(rec *container.Record) listing {
+	now, image, aliases := time.Now(), d.imageNames(ctx), d.aliases(recs)
+	l := selection{recs: recs[:0], revision: revision, of: func(rec *container.Record) listing {
 		return listing{version: o.Version, image: image(rec), status: statusText(rec, now), aliases: aliases[rec.ID]}
 	}}
 	for _, rec := range recs {
@@ -191,22 +191,21 @@ func command(rec *container.Record) string {
 }
 
 // imageNames returns how a container's image is called: as at create, or by its id when that name means another image
-// by now.
-func (d *Daemon) imageNames(ctx context.Context, recs []*container.Record) func(*container.Record) string {
-	now := map[string]string{}
-	for _, rec := range recs {
-		ref := rec.Config.Image
-		if _, known := now[ref]; !known {
-			id, err := d.images.ID(ctx, ref)
-			if err != nil {
-				id = ""
-			}
-			now[ref] = id
-		}
-	}
+// by now. What one asks for is often what the one before it asked for.
+func (d *Daemon) imageNames(ctx context.Context) func(*container.Record) string {
+	known := map[string]string{}
+	var ref, id string
 	return func(rec *container.Record) string {
-		if now[rec.Config.Image] == rec.ImageID {
-			return rec.Config.Image
+		if rec.Config.Image != ref {
+			ref = rec.Config.Image
+			var found bool
+			if id, found = known[ref]; !found {
+				id, _ = d.images.ID(ctx, ref) // empty: it means none
+				known[ref] = id
+			}
+		}
+		if id == rec.ImageID {
+			return ref
 		}
 		return rec.ImageID
 	}
