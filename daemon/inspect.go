@@ -37,11 +37,11 @@ func (d *Daemon) ContainerInspect(ctx context.Context, name string, o containert
 		return nil, 0, false, errdefs.NotFoundf("No such container: %s", name)
 	}
 	if o.Size && !versions.LessThan(o.Version, "1.21") {
-		r := d.inspect(ctx, rec, d.inspection(rec, o.Version))
-		rw, rootfs, err := d.layers.Size(ctx, rec.ID)
-		if err != nil {
+		var rw, rootfs int64
+		if rw, rootfs, err = d.layers.Size(ctx, rec.ID); err != nil {
 			return nil, 0, false, err
 		}
+		r := d.inspect(ctx, rec, d.inspection(rec, o.Version))
 		r.SizeRw, r.SizeRootFs = &rw, &rootfs
 		entry, err = encode(r, o.Version)
 	} else {
