@@ -251,7 +251,13 @@ func checkExecOpts(c *Config) error {
 	return errors.Join(errs...)
 }
 
-func checkBIP(c *Config) error       { return checkRange("bip", c.BIP, false) }
+func checkBIP(c *Config) error {
+	if p, err := netip.ParsePrefix(c.BIP); err == nil && p.Addr().Is4() && p.Bits() < 31 && p == p.Masked() {
+		return fmt.Errorf("invalid bip: %s is the address of the network itself: write the bridge's own, such as %s/%d",
+			p.Addr(), p.Addr().Next(), p.Bits())
+	}
+	return checkRange("bip", c.BIP, false)
+}
 func checkBIP6(c *Config) error      { return checkRange("bip6", c.BIP6, true) }
 func checkFixedCIDR(c *Config) error { return checkRange("fixed-cidr", c.FixedCIDR, false) }
 

@@ -83,6 +83,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Runtimes = Runtimes{"": {Path: "/x"}} }, "a runtime has no name"},
 		{func(c *Config) { c.SELinuxEnabled = true }, "selinux-enabled is about SELinux, which this version of Berth does " +
 			"not have: leave the key out, or at its default false"},
+		{func(c *Config) { c.BIP = "10.1.2.0/24" }, "invalid bip: 10.1.2.0 is the address of the network itself: write the bridge's own, such as 10.1.2.1/24"},
 		{func(c *Config) { c.BIP = "fd00::1/64" }, `invalid bip: "fd00::1/64" is not an address with its prefix length`},
 		{func(c *Config) { c.DefaultGatewayV6 = "10.0.0.1" }, `invalid default-gateway-v6: "10.0.0.1" is not an address`},
 		{func(c *Config) { c.DefaultAddressPools = AddressPools{{"10.0.0.0/8", 4}} }, "invalid default-address-pools: base"},
