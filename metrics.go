@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -59,7 +60,7 @@ func newMetrics() *metrics {
 	m.actions["container_actions"] = histogram("engine_daemon_container_actions_seconds",
 		"How long actions of containers took that succeeded.", "action")
 	m.actions["image_actions"] = histogram("engine_daemon_image_actions_seconds",
-		"How long actions of images took that did not fail before their first answer; an import counts as a pull.", "action")
+		"How long actions of images took that did not fail before their first answer.", "action")
 	m.actions["host_info_functions"] = histogram("engine_daemon_host_info_functions_seconds",
 		"How long it took to tell about the engine and its machine.", "function")
 	m.networks = histogram("engine_daemon_network_actions_seconds",
@@ -79,7 +80,12 @@ func (m *metrics) observe(a server.Answered) {
 	if !a.Streamed {
 		m.requests.WithLabelValues(a.Method, a.Path, strconv.Itoa(a.Status)).Observe(a.Took.Seconds())
 	}
-	if timed, ok := actions[a.Method+" "+a.Path]; ok && a.Status < http.StatusMultipleChoices {
+	timed, ok := actions[a.Method+" "+a.Path]
+	if timed.name == "pull" {
+		q, err := url.ParseQuery(a.Query)
+		ok = err == nil && q.Get("fromSrc") == "" // that is an import
+	}
+	if ok && a.Status < http.StatusMultipleChoices {
 		m.actions[timed.about].WithLabelValues(timed.name).Observe(a.Took.Seconds())
 	}
 }

@@ -22,6 +22,9 @@ func TestMetrics(t *testing.T) {
 		return string(out)
 	}
 	cli := d.CLI()
+	pulled := onlyInRegistry(t, d) // it was imported, which is no pull
+	cli.Run("pull", pulled)
+	cli.Run("tag", pulled, "busybox")
 	cli.Run("run", "-d", "--name", "runs", "--network", "none", "--health-cmd", "exit 1", "--health-interval", "100ms", "busybox",
 		"sleep", "10000")
 	cli.Run("create", "--name", "stopped", "--network", "none", "busybox")

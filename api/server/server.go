@@ -50,6 +50,7 @@ type Options struct {
 // Answered is a request that has been answered.
 type Answered struct {
 	Method, Path string // the path is the route's pattern
+	Query        string // as it came
 	Status       int
 	Streamed     bool // in parts, or over a connection that was taken over
 	Took         time.Duration
@@ -244,7 +245,8 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		defer func() {
 			if s.observe != nil {
 				s.observe(Answered{
-					Method: e.Method, Path: e.Path, Status: w.Status(), Streamed: w.Endless() || w.TakenOver(), Took: time.Since(begun),
+					Method: e.Method, Path: e.Path, Query: r.URL.RawQuery, Status: w.Status(),
+					Streamed: w.Endless() || w.TakenOver(), Took: time.Since(begun),
 				})
 			}
 		}()
