@@ -67,7 +67,7 @@ clients: ## run docker compose v1 and v2, dockerode, testcontainers-go and sen a
 	go run ./internal/testrun -race -count=1 -tags clients -timeout 20m -run 'TestCompose|TestDockerode|TestTestcontainers|TestSen' ./integration
 
 .PHONY: vm-test
-vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, without systemd and with it, and more networks
+vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, without systemd and with it, the units, and more networks
 	scripts/setup vm
 	scripts/vm-test
 
