@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -134,8 +135,7 @@ func (d *disk) remove(id string) error {
 
 var containerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// load reads all records, and the highest stored revision. A record that cannot be read comes as damaged; a directory
-// without a record is a create that was cut before it counted, and is removed.
+// load reads all records, and the highest stored revision. A record that cannot be read comes as damaged.
 func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 	if err := d.keepReserve(); err != nil && !isFull(err) {
 		return nil, 0, err
@@ -144,48 +144,39 @@ func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	var ids []string
-	for _, e := range entries {
-		if containerID.MatchString(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	stored := make([]storedRecord, len(ids))
-	errs := make([]error, len(ids))
-	d.readAll(ids, stored, errs)
-	for i, id := range ids {
-		s, err := stored[i], errs[i]
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			if err := os.RemoveAll(d.dir(id)); err != nil {
-				return nil, 0, fmt.Errorf("remove what is left of container %s: %w", id, err)
-			}
-			continue
-		case err != nil:
-			recs = append(recs, damaged(id, err))
-			continue
-		}
-		if err := files.Sweep(d.dir(id)); err != nil {
-			return nil, 0, err
-		}
-		revision = max(revision, s.Revision)
-		recs = append(recs, &Record{Intent: s.Intent, Observed: s.Observed})
-	}
-	return recs, revision, nil
-}
-
-// readAll reads records on all CPUs: to decode them is more than half of what a start of the daemon does.
-func (d *disk) readAll(ids []string, stored []storedRecord, errs []error) {
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !containerID.MatchString(e.Name()) })
+	recs = make([]*Record, len(entries))
+	revisions := make([]uint64, len(entries))
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range runtime.GOMAXPROCS(0) { // to decode them is more than half of what a start of the daemon does
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(ids)); i = next.Add(1) - 1 {
-				stored[i], errs[i] = d.read(ids[i])
+			for i := next.Add(1) - 1; i < int64(len(entries)); i = next.Add(1) - 1 {
+				recs[i], revisions[i] = d.loadOne(entries[i].Name())
 			}
 		})
 	}
 	wg.Wait()
+	recs = slices.DeleteFunc(recs, func(r *Record) bool { return r == nil })
+	return recs, slices.Max(append(revisions, 0)), nil
+}
+
+// loadOne reads a record and its revision. Without the record file an empty directory is what is left of a create that was
+// cut before it counted, or of a removal that was cut at its end: it is removed, and there is no record. But other files
+// may be all that somebody has left of a container.
+func (d *disk) loadOne(id string) (*Record, uint64) {
+	var s storedRecord
+	err := files.Sweep(d.dir(id))
+	if err == nil {
+		s, err = d.read(id)
+	}
+	switch {
+	case err == nil:
+		return &Record{Intent: s.Intent, Observed: s.Observed}, s.Revision
+	case errors.Is(err, os.ErrNotExist) && os.Remove(d.dir(id)) == nil:
+		return nil, 0
+	}
+	return damaged(id, err), 0
 }
 
 func (d *disk) read(id string) (s storedRecord, _ error) {

@@ -240,6 +240,62 @@ func TestDamagedRecordIsListedAndRemovable(t *testing.T) {
 	assert.Equal(t, len(recs), 0)
 }
 
+// Whatever a power cut leaves of a record, no container vanishes that counted, and none comes that did not.
+func TestWhatAPowerCutLeaves(t *testing.T) {
+	write := func(name, content string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		}
+	}
+	lose := func(t *testing.T, dir string) { assert.NilError(t, os.Remove(filepath.Join(dir, recordFile))) }
+	type steps = []func(*testing.T, string)
+	for _, tc := range []struct {
+		name  string
+		left  steps
+		there string // the container's name; empty: there is none
+	}{
+		{"the record", nil, "/web"},
+		{"the record, and a part of the next", steps{write(".tmp-1", `{"Format":1,"Int`), write(".tmp-2", "")}, "/web"},
+		{"a file without content", steps{write(recordFile, "")}, "/damaged-"},
+		{"zeros", steps{write(recordFile, string(make([]byte, 4096)))}, "/damaged-"},
+		{"a part", steps{write(recordFile, `{"Format":1,"Int`)}, "/damaged-"},
+		{"the record of another container", steps{write(recordFile, `{"Format":1,"Intent":{"ID":"x"}}`)}, "/damaged-"},
+		{"no record, but other files", steps{lose, write("hosts", "")}, "/damaged-"},
+		{"no record, other files and a part of one", steps{lose, write("hosts", ""), write(".tmp-1", "{")}, "/damaged-"},
+		{"a create before its record", steps{lose}, ""},
+		{"a create at its record", steps{lose, write(".tmp-1", `{"Format":1,"Int`)}, ""},
+		{"a removal before its end", steps{write("hosts", "")}, "/web"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			r, _ := open(t, dir)
+			id := add(t, r, ids.New(), "web").ID
+			for _, do := range tc.left {
+				do(t, r.Dir(id))
+			}
+			again, _ := open(t, dir)
+			recs, _ := again.List()
+			if tc.there == "" {
+				assert.Equal(t, len(recs), 0)
+				_, err := os.Stat(r.Dir(id))
+				assert.Assert(t, errors.Is(err, os.ErrNotExist))
+				return
+			}
+			assert.Equal(t, len(recs), 1)
+			rec := recs[0]
+			assert.Assert(t, strings.HasPrefix(rec.Name, tc.there) && rec.Damaged == (tc.there != "/web"), "%s %s", rec.Name, rec.State.Error)
+			parts, err := filepath.Glob(filepath.Join(r.Dir(id), ".tmp-*"))
+			assert.Assert(t, err == nil && len(parts) == 0, "%v", parts)
+			c, err := again.Get(id)
+			assert.NilError(t, err)
+			assert.NilError(t, again.Remove(c))
+			last, _ := open(t, dir)
+			recs, _ = last.List()
+			assert.Equal(t, len(recs), 0)
+		})
+	}
+}
+
 func TestRemoveFreesTheNameLast(t *testing.T) {
 	r, _ := open(t, t.TempDir())
 	c := add(t, r, ids.New(), "web")

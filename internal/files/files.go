@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/berthd/berth/internal/step"
 )
@@ -26,9 +27,14 @@ const tempPrefix = ".tmp-"
 
 // Sweep removes from dir what Writes have left that were cut; nobody writes there meanwhile.
 func Sweep(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
-	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
 	}
 	return err
 }
