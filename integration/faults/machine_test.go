@@ -26,6 +26,11 @@ var journal = flag.String("journal", "", "for TestMachine: what the machine said
 // later one checks what the one before has left, removes it, checks that nothing is left of it, and then does operations
 // until the machine is killed.
 func TestMachine(t *testing.T) {
+	defer func() {
+		if t.Failed() { // before its daemon's containers are removed: who is killed meanwhile would seem to have lost them
+			say(t, "@ failed")
+		}
+	}()
 	const dir = "/disk"
 	assert.NilError(t, os.MkdirAll(dir, 0o755))
 	// so that nothing is written because time has passed
@@ -68,7 +73,10 @@ func TestMachine(t *testing.T) {
 func say(t *testing.T, line string) {
 	_, err := fmt.Println(line)
 	assert.Check(t, err)
-	assert.Check(t, unix.IoctlSetInt(int(os.Stdout.Fd()), unix.TCSBRK, 1))
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.IoctlSetInt(int(os.Stdout.Fd()), unix.TCSBRK, 1)
+	}
+	assert.Check(t, err)
 }
 
 const workers = 2
