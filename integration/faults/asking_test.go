@@ -34,9 +34,10 @@ type scene struct {
 	id      string // the other container
 }
 
-func newScene(t testing.TB) *scene {
+func newScene(t testing.TB, opts ...harness.Option) *scene {
 	r := newHangingRuntime(t)
-	d := harness.Start(t, harness.Config(harness.M{"runtimes": harness.M{"hanging": harness.M{"path": r.path}}}))
+	opts = append(opts, harness.Config(harness.M{"runtimes": harness.M{"hanging": harness.M{"path": r.path}}}))
+	d := harness.Start(t, opts...)
 	s := &scene{Daemon: d, t: t, runtime: r, fs: newStuckFS(t, d)}
 	s.well = d.Run("well", "sh", "-c", "echo said; exec sleep 1000")
 	s.Eventually("it has spoken", func() bool { return d.Log("well") == "said\n" })
@@ -372,7 +373,7 @@ func testRestartAfterSilence(s *scene) {
 // the container that hangs and another one, which must be below 50 ms; the life of another container; and how long it takes
 // until the death of a process is seen, which must be below a second.
 func BenchmarkAskingWhileHung(b *testing.B) {
-	all := newScene(b)
+	all := newScene(b, harness.Release())
 	for _, f := range append([]fault{{name: "nothing hangs", runs: true, inject: func(s *scene) func() {
 		s.run(nil, "sleep", "1000")
 		return func() {}

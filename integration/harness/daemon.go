@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 )
@@ -30,6 +32,7 @@ type Daemon struct {
 	env        []string
 	config     M
 	bare       bool
+	program    string
 	process    **process // shared with what For returns; of nil before the first Start
 
 	hostsInFile bool
@@ -60,11 +63,19 @@ func HostsInFile() Option { return func(d *Daemon) { d.hostsInFile = true } }
 // NoImage leaves the image store empty; otherwise it has busybox:latest.
 func NoImage() Option { return func(d *Daemon) { d.bare = true } }
 
+// Release has the daemon be the program that people run, without the race detector: for what is measured.
+func Release() Option {
+	return func(d *Daemon) {
+		d.program = filepath.Join(binaries(), "berthd-release")
+		assert.NilError(d.t, goBuild("CGO_ENABLED=0", "-o", d.program, "./cmd/berthd"))
+	}
+}
+
 // Start starts a daemon and waits until it answers. When the test ends it removes all containers, stops the daemon,
 // and fails the test if anything is left of either, or if the daemon's log tells of a race or a panic.
 func Start(t testing.TB, opts ...Option) *Daemon {
 	t.Helper()
-	d := &Daemon{t: t, Sandbox: NewSandbox(t), config: M{}, process: new(*process)}
+	d := &Daemon{t: t, Sandbox: NewSandbox(t), config: M{}, program: Berthd(), process: new(*process)}
 	for _, o := range opts {
 		o(d)
 	}
@@ -117,7 +128,7 @@ func (d *Daemon) Start() {
 	log, err := os.OpenFile(d.File("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	assert.NilError(d.t, err)
 	defer log.Close()
-	cmd := d.Sandbox.Command(Berthd(), d.Flags()...)
+	cmd := d.Sandbox.Command(d.program, d.Flags()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), d.env...)
 	assert.NilError(d.t, cmd.Start())
@@ -158,6 +169,19 @@ func (d *Daemon) Proc(file string) string {
 
 // Pid is the daemon's process, as seen from outside.
 func (d *Daemon) Pid() int { return (*d.process).pid }
+
+// Age is how long ago the daemon's process began, or up to 10 ms more.
+func (d *Daemon) Age() time.Duration {
+	d.t.Helper()
+	b, err := os.ReadFile(d.Proc("stat"))
+	assert.NilError(d.t, err)
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')'):])) // the first is the second of the file, proc(5)
+	ticks, err := strconv.ParseInt(fields[20], 10, 64)
+	assert.NilError(d.t, err)
+	var now unix.Timespec
+	assert.NilError(d.t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &now))
+	return time.Duration(now.Nano()) - time.Duration(ticks)*10*time.Millisecond
+}
 
 // Signal sends the daemon a signal.
 func (d *Daemon) Signal(sig syscall.Signal) {
