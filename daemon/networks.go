@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -127,12 +128,12 @@ func splitLink(l string) (name, alias string) {
 // unlink takes the link CONTAINER/ALIAS away. The container that it leads to stays.
 func (d *Daemon) unlink(ctx context.Context, path string) error {
 	i := strings.LastIndex(path, "/")
-	c, err := d.containers.Get(path[:max(i, 0)])
+	c, err := d.containers.Get(cmp.Or(path[:max(i, 0)], path))
 	switch {
-	case i <= 0:
-		return errdefs.Systemf("Conflict, cannot remove the default link name of the container") // S-R007
 	case err != nil:
 		return err
+	case i <= 0:
+		return errdefs.Systemf("Conflict, cannot remove the default link name of the container") // S-R007
 	}
 	return d.operate(ctx, c, func(ctx context.Context) error {
 		rec, err := c.Update(func(in *container.Intent) error {

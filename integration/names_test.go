@@ -143,6 +143,7 @@ func TestLinksAndIsolation(t *testing.T) {
 
 	// A link is taken away, and not what it leads to.
 	for path, want := range map[string]string{
+		"/containers/nosuch?link=1":       "404 No such container: nosuch",
 		"/containers/front?link=1":        "500 Conflict, cannot remove the default link name of the container",
 		"/containers/front/nosuch?link=1": "404 No such container: front/nosuch",
 		"/containers/front/base":          "404 No such container: front/base",
