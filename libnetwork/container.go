@@ -202,10 +202,11 @@ func (s *Service) Down(_ context.Context, id string, set network.Settings) error
 		if err := s.forget(sb); err != nil {
 			return err
 		}
+		set.Networks = nil
 	}
-	for _, ep := range set.Networks {
+	for _, ep := range set.Networks { // that an earlier daemon has connected, and ended
 		if ep.EndpointID != "" && ep.Interface != "" {
-			if err := bridge.Remove(s.host, veth(ep.EndpointID)); err != nil {
+			if err := s.drop(veth(ep.EndpointID)); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/log"
 	"github.com/docker/go-connections/nat"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -416,7 +417,13 @@ func routeFamily(h *netlink.Handle, family int, ep *endpoint, gw func(*endpoint)
 func (s *Service) unplug(sb *sandbox, ep *endpoint, h *netlink.Handle) error {
 	switch ep.network.Driver {
 	case driverBridge:
-		if err := bridge.Remove(s.host, veth(ep.id)); err != nil {
+		var err error
+		if h == nil {
+			err = s.drop(veth(ep.id))
+		} else {
+			err = bridge.Remove(s.host, veth(ep.id))
+		}
+		if err != nil {
 			return err
 		}
 	case driverMacvlan, driverIpvlan:
@@ -430,6 +437,26 @@ func (s *Service) unplug(sb *sandbox, ep *endpoint, h *netlink.Handle) error {
 	sb.endpoints = slices.DeleteFunc(slices.Clone(sb.endpoints), func(o *endpoint) bool { return o == ep })
 	s.mu.Unlock()
 	s.freeAddresses(ep)
+	return nil
+}
+
+// drop takes a device of a container that has ended out of use, and has it deleted behind that: the kernel deletes slowly. It
+// is no error when there is none. What is not deleted is found by the next daemon, as a device that no container has.
+func (s *Service) drop(device string) error {
+	there, err := bridge.Unplug(s.host, device)
+	if !there || err != nil {
+		return err
+	}
+	s.dropping.Go(func() {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE) // whoever shares one waits for each other's answers
+		if err == nil {
+			defer h.Close()
+			err = bridge.Remove(h, device)
+		}
+		if err != nil {
+			log.L.WithError(err).Warnf("cannot remove the interface %s of a container that has ended", device)
+		}
+	})
 	return nil
 }
 

@@ -75,7 +75,8 @@ type Service struct {
 	changes     chan struct{} // held by who makes or removes networks, their file and devices included
 	wall        wall
 	relays      *relay.Relay
-	dropForward atomic.Bool // see setForwarding
+	dropping    sync.WaitGroup // for devices that are being deleted
+	dropForward atomic.Bool    // see setForwarding
 
 	mu        sync.Mutex
 	networks  map[string]*Network // by id
@@ -176,6 +177,7 @@ func (s *Service) Close() {
 			s.let(p)
 		}
 	}
+	s.dropping.Wait()
 	s.relays.Close()
 	s.host.Close()
 }

@@ -169,7 +169,7 @@ var operations = []operation{
 			assert.Check(s.t, state.Status == "exited" && state.ExitCode == 137 && state.Error == "", "%+v", state)
 			return true
 		},
-		passes: []string{"replaced record.json", "KillRequest", "WaitRequest", "DeleteRequest", "removed the bundle", "removed the device veth",
+		passes: []string{"replaced record.json", "KillRequest", "WaitRequest", "DeleteRequest", "removed the bundle", "unplugged the device veth",
 			"unpinned the network", "unmounted the layer", "unmounted the volume", "unmounted the shared"},
 	},
 	{

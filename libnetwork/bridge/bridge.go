@@ -215,6 +215,20 @@ func Remove(h *netlink.Handle, name string) error {
 	return nil
 }
 
+// Unplug takes a device off its bridge and down: from then on nothing comes or goes by it. That takes the kernel 0.2 ms, and
+// to delete a device 15 to 30. It tells whether there is such a device.
+func Unplug(h *netlink.Handle, name string) (there bool, _ error) {
+	link, err := find(h, name)
+	if link == nil || err != nil {
+		return false, err
+	}
+	if err := errors.Join(h.LinkSetDown(link), h.LinkSetNoMaster(link)); err != nil && !errors.Is(err, unix.ENODEV) {
+		return true, fmt.Errorf("unplug the device %s: %w", name, err)
+	}
+	step.Reached("unplugged the device", name)
+	return true, nil
+}
+
 // Owned returns the devices with a mark.
 func Owned(h *netlink.Handle, owner string) ([]string, error) {
 	links, err := h.LinkList()
