@@ -14,7 +14,7 @@ import (
 
 func main() {
 	debug := flag.Bool("debug", false, "log debug messages")
-	_ = flag.String("id", "", "name of the shim, for people who look at a list of processes")
+	_ = flag.String("id", "", "first name of the shim, for people who look at a list of processes")
 	flag.Parse()
 	if *debug {
 		_ = log.SetLevel("debug")

@@ -47,7 +47,7 @@ func startStepper(t *testing.T, opts ...harness.Option) *stepper {
 		s.bare, err = s.inventory()
 		assert.NilError(t, err)
 		all := strings.Join(s.bare, "\n")
-		return strings.Contains(all, "/e/shims/ID/attach.sock") && strings.Count(all, "overlayfs/ID") == 1
+		return strings.Count(all, "/e/shims/ID/attach.sock") == 1 && strings.Count(all, "overlayfs/ID") == 1
 	})
 	return s
 }

@@ -17,26 +17,57 @@ const keptEvents = 64
 // publisher that sends events to containerd.
 type history struct {
 	mu      sync.Mutex
+	of      string // the container
 	past    []Event
 	skipped int           // events that were forgotten
 	guessed bool          // an OOM was inferred that the kernel has not told of yet
 	changed chan struct{} // closed and replaced when an event is added
+	ended   chan struct{} // closed when the end of the container has been told
 }
 
-func newHistory() *history { return &history{changed: make(chan struct{})} }
+func newHistory() *history { return &history{changed: make(chan struct{}), ended: make(chan struct{})} }
 
 // Publish is called by the task service for every event; the daemon knows the others from the answers to its calls.
 func (h *history) Publish(_ context.Context, _ string, ev events.Event) error {
-	if _, ok := ev.(*eventsapi.TaskOOM); !ok {
-		return nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.guessed {
-		h.addLocked(EventOOM)
+	switch ev := ev.(type) {
+	case *eventsapi.TaskOOM:
+		if ev.ContainerID != h.of { // the kernel's notice may come after the end
+			return nil
+		}
+		if !h.guessed {
+			h.addLocked(EventOOM)
+		}
+		h.guessed = false
+	case *eventsapi.TaskExit:
+		if ev.ContainerID == h.of && ev.ID == h.of {
+			h.endLocked()
+		}
 	}
-	h.guessed = false
 	return nil
+}
+
+func (h *history) endLocked() {
+	select {
+	case <-h.ended:
+	default:
+		close(h.ended)
+	}
+}
+
+// awaitEnd waits until the end of the container has been told, but no longer than d. The task service tells it last, and it
+// can be asked for before: meanwhile a file with the exit code is written into the bundle, which others may be removing.
+func (h *history) awaitEnd(d time.Duration) bool {
+	h.mu.Lock()
+	ended := h.ended
+	h.mu.Unlock()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // Close does nothing; the task service wants it.
@@ -50,6 +81,13 @@ func (h *history) inferOOM() {
 		h.addLocked(EventOOM)
 		h.guessed = true
 	}
+}
+
+// begin forgets what happened to the last container.
+func (h *history) begin(container string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.of, h.past, h.skipped, h.guessed, h.ended = container, nil, 0, false, make(chan struct{})
 }
 
 func (h *history) addLocked(kind string) {

@@ -12,7 +12,11 @@ import (
 // as its container, so a daemon meets shims of every release since then. Therefore what a daemon says only grows:
 // calls, fields and frames are added, never changed or taken away, a daemon uses an addition only with a shim whose
 // version has it, and a shim ignores what it does not know.
-const Version = 1
+const Version = 2
+
+// Reusable is the first version that takes another Create once its container is deleted, as long as the daemon that
+// started it lives.
+const Reusable = 2
 
 // Files in a shim's directory, which is also its working directory.
 const (
@@ -27,7 +31,7 @@ const (
 const (
 	taskFD     = 3 // listener of TaskSocket
 	attachFD   = 4 // listener of AttachSocket
-	lifelineFD = 5 // read end of a pipe; until the first Create the shim ends when the pipe closes
+	lifelineFD = 5 // read end of a pipe; when it closes, a shim without a container ends
 )
 
 // Namespace is the containerd namespace that the shim runs every call in. The runtime's state directory of a container

@@ -45,7 +45,7 @@ type service struct {
 	foreign *foreign       // that does the rest; nil: this process does
 
 	mu     sync.Mutex
-	busy   bool // a Create has come, and has not failed
+	busy   bool // a Create has come and has not failed, and there is no room for another
 	orphan bool // the lifeline is closed: the daemon that started the shim has gone, or needs it no more
 	procs  map[string]*process
 	bundle string
@@ -117,7 +117,7 @@ func (s *service) newProcess(container, exec string, terminal, stdin bool) (*pro
 	return p, nil
 }
 
-// Connect implements the task service. Before there is a container it says that the shim is ready for one.
+// Connect implements the task service. Without a container it says that the shim is ready for one.
 func (s *service) Connect(ctx context.Context, r *taskapi.ConnectRequest) (*taskapi.ConnectResponse, error) {
 	if _, err := s.process(""); err != nil {
 		return &taskapi.ConnectResponse{ShimPid: uint32(os.Getpid())}, nil
@@ -159,6 +159,7 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if taken {
 		return nil, errgrpc.ToGRPCf(errdefs.ErrAlreadyExists, "this shim has a container")
 	}
+	s.history.begin(r.ID)
 	defer func() {
 		if err != nil {
 			s.mu.Lock()
@@ -321,14 +322,25 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 		return resp, nil
 	}
 	p.await(endWait)
-	p.hangUp()
-	p.release()
-	s.mu.Lock()
-	w := s.log
-	delete(s.procs, "")
-	s.mu.Unlock()
-	closeLog(ctx, w)
+	if s.foreign == nil && !s.history.awaitEnd(endWait) {
+		return nil, errgrpc.ToGRPCf(errdefs.ErrUnavailable, "the end of the container is not told")
+	}
+	closeLog(ctx, s.clear())
 	return resp, nil
+}
+
+// clear forgets the container, so that the daemon that started this shim can give it another one. It returns the log.
+func (s *service) clear() logger.Writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.procs { // the main process, and execs that nobody has deleted: they have ended with it
+		p.discard()
+	}
+	w := s.log
+	clear(s.procs)
+	s.log, s.bundle = nil, ""
+	s.busy = s.foreign != nil || s.orphan
+	return w
 }
 
 // closeConsole closes the console of a process that has ended. The task service would leave it open, once for every

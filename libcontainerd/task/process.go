@@ -175,17 +175,16 @@ func newTask(svc *Service, shimID string, c *conn, container string, pid int) *T
 func (t *Task) ShimID() string { return t.shim }
 
 // Delete removes a container that has ended, or was never started, from its runtime; what it wrote is in its log then.
-// Then it ends the shim, which only stays until attachers have got the rest of the output or have left.
+// Then it ends the shim, which only stays until attachers have got the rest of the output or have left, or keeps it for
+// the next container, under another id.
 func (t *Task) Delete(ctx context.Context) error {
 	if err := t.Process.Delete(ctx); err != nil {
 		return err
 	}
-	err := do(ctx, t.conn, api.Shutdown, &taskapi.ShutdownRequest{ID: t.container})
-	// The shim may end before its answer is out.
-	if err != nil && !errors.Is(err, errLost) && !errors.Is(err, ErrGone) {
+	if again, err := t.svc.takeBack(t.shim); again || err != nil {
 		return err
 	}
-	return t.svc.forget(t.shim)
+	return t.svc.shutDown(ctx, t.shim, t.conn)
 }
 
 // ExecRequest describes a process to run in a container.

@@ -6,7 +6,7 @@
 //	Shim.Create       the runtime creates the container; from here on it outlives the daemon
 //	Task.Start        the process runs
 //	Task.Wait         it has ended; the exit code stays until Delete
-//	Task.Delete       container and shim are gone, and the shim's directory
+//	Task.Delete       the container is gone, and the shim with its directory; or it waits for another one
 //
 // After a restart of the daemon Service.Load gives the Task again. A shim that has died, or that no record names, is
 // ended by Service.Reap.
@@ -43,12 +43,15 @@ type Options struct {
 type Service struct {
 	opts    Options
 	waiting chan *Shim
+	used    chan *Shim      // handed over by those who wait with a shim that has had a container
+	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
-	kept    chan struct{} // closed when the keeper has ended
+	keepers sync.WaitGroup // of waiting and used
 
 	mu     sync.Mutex
-	own    map[string]bool  // shims that this Service has started and not ended, by id
+	own    map[string]*Shim // shims that this Service has started and not ended, by id
 	conns  map[string]*conn // by shim
+	idle   int              // how many wait in used
 	closed bool
 }
 
@@ -68,17 +71,16 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		opts: o, waiting: make(chan *Shim, o.Ready-1), kept: make(chan struct{}),
-		own: map[string]bool{}, conns: map[string]*conn{},
+		opts: o, waiting: make(chan *Shim, o.Ready-1), used: make(chan *Shim),
+		own: map[string]*Shim{}, conns: map[string]*conn{},
 	}
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	go s.keep(ctx)
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.keepers.Go(func() { s.keep(s.ctx) })
 	return s, nil
 }
 
 // keep has shims waiting until ctx ends; then it ends them.
 func (s *Service) keep(ctx context.Context) {
-	defer close(s.kept)
 	for {
 		sh, err := s.start(ctx, nil, nil)
 		if err != nil {
@@ -109,9 +111,19 @@ func (s *Service) Close(ctx context.Context) error {
 	s.closed = true
 	conns := s.conns
 	s.conns = map[string]*conn{}
+	for _, sh := range s.own {
+		if sh.lives > 0 {
+			sh.lifeline.Close() // it ends when its container is gone, as if this process had ended
+		}
+	}
 	s.mu.Unlock()
+	kept := make(chan struct{})
+	go func() {
+		s.keepers.Wait()
+		close(kept)
+	}()
 	select {
-	case <-s.kept:
+	case <-kept:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -133,16 +145,20 @@ func (s *Service) Close(ctx context.Context) error {
 // Acquire returns a shim for one container: one that waits, or else a new one.
 func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
 	for {
+		var sh *Shim
 		select {
-		case sh := <-s.waiting:
-			if sh.dead() {
-				sh.abandon(ctx)
-				continue
-			}
-			return sh, nil
+		case sh = <-s.used:
 		default:
-			return s.start(ctx, nil, nil)
+			select {
+			case sh = <-s.waiting:
+			default:
+				return s.start(ctx, nil, nil)
+			}
 		}
+		if !sh.dead() {
+			return sh, nil
+		}
+		sh.abandon(ctx)
 	}
 }
 
@@ -174,7 +190,7 @@ func (s *Service) Shims() ([]string, error) {
 	defer s.mu.Unlock()
 	var ids []string
 	for _, e := range entries {
-		if e.IsDir() && !s.own[e.Name()] {
+		if e.IsDir() && s.own[e.Name()] == nil {
 			ids = append(ids, e.Name())
 		}
 	}
@@ -227,6 +243,9 @@ func (s *Service) forget(id string) error {
 	step.Reached("removed the shim's directory")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sh := s.own[id]; sh != nil && sh.lifeline != nil {
+		sh.lifeline.Close()
+	}
 	delete(s.own, id)
 	return nil
 }

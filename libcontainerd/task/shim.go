@@ -36,6 +36,7 @@ type Shim struct {
 	cmd      *exec.Cmd
 	ended    chan struct{} // closed when the process has ended
 	tried    *ReapRequest  // what Create was asked to create
+	lives    int           // how many containers have been created; guarded by svc.mu
 }
 
 // start starts a shim and waits until it answers. With a foreign one it is a holder for that.
@@ -43,7 +44,7 @@ func (s *Service) start(ctx context.Context, f *shim.Foreign, tried *ReapRequest
 	id := ids.Short(ids.New())
 	sh := &Shim{svc: s, id: id, dir: filepath.Join(s.opts.Root, id), ended: make(chan struct{}), tried: tried}
 	s.mu.Lock()
-	s.own[id] = true
+	s.own[id] = sh
 	s.mu.Unlock()
 	defer func() {
 		if err != nil {
@@ -233,7 +234,13 @@ func (sh *Shim) Create(ctx context.Context, r CreateRequest) (*Task, error) {
 		}
 		return nil, fmt.Errorf("failed to create shim task: %w", err)
 	}
-	sh.lifeline.Close()
+	sh.svc.mu.Lock()
+	sh.lives++
+	closed := sh.svc.closed
+	sh.svc.mu.Unlock()
+	if closed {
+		sh.lifeline.Close()
+	}
 	return newTask(sh.svc, sh.id, sh.conn, r.ContainerID, int(resp.Pid)), nil
 }
 
