@@ -178,6 +178,7 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	r.Stdin, r.Stdout, r.Stderr = p.names()
+	go prepareMoves() // ends by itself
 	defer s.plumber.expect(pidFile(r.Bundle, ""), p)()
 	resp, err := s.TTRPCTaskService.Create(ctx, r)
 	if err != nil {
@@ -219,6 +220,7 @@ func (s *service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.
 	if err != nil {
 		return nil, errgrpc.ToGRPC(err)
 	}
+	go prepareMoves() // ends by itself
 	defer s.plumber.expect(pidFile(s.bundle, r.ExecID), p)()
 	resp, err := s.TTRPCTaskService.Start(ctx, r)
 	if err != nil {
