@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,8 +21,12 @@ import (
 	"github.com/berthd/berth/daemon/config"
 )
 
-// version is set by the linker.
-var version = "dev"
+// What this program was built from, set by the linker: version and revision, and when that was made.
+var (
+	version = "dev"
+	commit  = "unknown"
+	made    string
+)
 
 func main() {
 	run := run
@@ -98,7 +101,6 @@ func parse(args []string) (*program, error) {
 	}
 	switch {
 	case *showVersion:
-		commit, _ := source(buildSettings())
 		fmt.Printf("Berth version %s, build %s\n", version, commit)
 		return nil, nil
 	case *validate:
@@ -119,7 +121,6 @@ func (p *program) start(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("berthd needs to be started by root")
 	}
-	commit, made := source(buildSettings())
 	p.engine, err = berth.New(ctx, berth.Options{
 		Flags: p.flags, Applied: setLogger, Reloaded: func(v config.Verdict) { notifyReload(ctx, v) },
 		Version: version, Commit: commit, BuildTime: made,
@@ -194,27 +195,6 @@ func (u unverified) Format(e *logrus.Entry) ([]byte, error) {
 		return nil, nil
 	}
 	return u.Formatter.Format(e)
-}
-
-func buildSettings() []debug.BuildSetting {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Settings
-	}
-	return nil
-}
-
-// source is the revision that a program was built from, and when that was made.
-func source(settings []debug.BuildSetting) (commit, made string) {
-	commit = "unknown"
-	for _, s := range settings {
-		switch s.Key {
-		case "vcs.revision":
-			commit = s.Value[:min(12, len(s.Value))]
-		case "vcs.time":
-			made = s.Value
-		}
-	}
-	return commit, made
 }
 
 // lives tells whether a pid is that of another process of a program. What has ended, a zombie too, has no exe any more.

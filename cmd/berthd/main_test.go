@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"testing"
 
@@ -40,14 +39,4 @@ func TestWhoseNumberAPidFileHas(t *testing.T) {
 	assert.NilError(t, exec.Command("busybox", "kill", line[:len(line)-1]).Run())
 	assert.NilError(t, shell.Wait())
 	assert.Check(t, !lives(other, "busybox"), "nobody")
-}
-
-// What `docker version` calls "Git commit" and "Built".
-func TestSource(t *testing.T) {
-	commit, made := source([]debug.BuildSetting{
-		{Key: "vcs", Value: "git"}, {Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-11-29T15:00:00Z"},
-	})
-	assert.Equal(t, commit+" "+made, "0123456789ab 2026-11-29T15:00:00Z")
-	commit, made = source(nil)
-	assert.Equal(t, commit+" "+made, "unknown ")
 }
