@@ -348,8 +348,11 @@ func (in *inside) output(r *http.Request) (any, error) {
 		if err := in.runc(nil, "start", id); err != nil {
 			return err
 		}
-		_, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{read}, make([]byte, 64<<10))
+		n, err := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{read}, make([]byte, 64<<10))
 		<-p.Gone()
+		if err == nil && n != outputLine*outputLines {
+			err = fmt.Errorf("the container wrote %d bytes of %d", n, outputLine*outputLines)
+		}
 		return err
 	})
 	if err != nil {
