@@ -67,6 +67,7 @@ type pull struct {
 	options    imagetypes.PullOptions
 	out        *progress
 	resolver   remotes.Resolver
+	known      bool // what is being pulled is an image already
 }
 
 // one pulls one tag or digest.
@@ -80,6 +81,11 @@ func (p *pull) one(ctx context.Context, name reference.Named) error {
 		return pullError(name, err)
 	}
 	desc.Annotations, desc.Platform = nil, nil
+	all, err := p.entries(ctx)
+	if err != nil {
+		return err
+	}
+	p.known = all[desc.Digest] != nil
 	p.out.say(tagOf(name), "Pulling from "+reference.Path(name))
 	leased, w, err := p.beginPull(ctx, ref)
 	if err != nil {
@@ -180,13 +186,13 @@ func (p *pull) fetch(ctx, leased context.Context, ref string, desc ocispec.Descr
 	return f.layers, err
 }
 
-// announce tells of the layers of an image that is not all here.
+// announce tells of the layers, unless it is an image that is all here.
 func (p *pull) announce(ctx context.Context, descs []ocispec.Descriptor) {
 	missing := func(d ocispec.Descriptor) bool {
 		_, err := p.engine.Content().Info(ctx, d.Digest)
 		return err != nil
 	}
-	if !slices.ContainsFunc(descs, missing) {
+	if p.known && !slices.ContainsFunc(descs, missing) {
 		return
 	}
 	for _, d := range descs {

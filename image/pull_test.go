@@ -85,6 +85,11 @@ func TestPull(t *testing.T) {
 	lines = e.mustPull(r.push("team/same:1", r.Manifest(same)))
 	assert.Assert(t, slices.Contains(lines, layer+": Already exists"), "%q", lines)
 
+	// The first is an image no more, although what it was made of is still here.
+	assert.NilError(t, e.engine.Images().Delete(e.engine.Context(t.Context()), ref))
+	lines = e.mustPull(ref)
+	assert.Assert(t, slices.Contains(lines, layer+": Already exists"), "%q", lines)
+
 	// The tag moves; the image that had it stays, without a name.
 	newer := r.Manifest(small(t, "newer"))
 	r.push("team/app:1", newer)
