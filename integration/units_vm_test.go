@@ -136,7 +136,20 @@ func TestUnits(t *testing.T) {
 	assert.Equal(t, run("sh", "-c", "pgrep -c berth-shim || true"), "0")
 	eventually("it runs again", func() bool { now := life(); return strings.HasSuffix(now, " running") && now != began })
 
+	// One that cannot start is given up, and clients are told so instead of waiting.
 	run(docker, "rm", "-f", "stays")
+	run("systemctl", "reset-failed", "berthd.service") // it counts the starts above too
+	configure(`{"data-rot": "x"}`)
+	text, err = try("systemctl", "restart", "berthd.service")
+	assert.Assert(t, err != nil, text)
+	text, err = try("timeout", "300", docker, "version")
+	assert.Assert(t, err != nil && err.Error() != "exit status 124", "%v: %s", err, text)
+	eventually("it is given up", func() bool { return show("berthd.socket", "Result") == "service-start-limit-hit" })
+	configure(`{}`)
+	run("systemctl", "reset-failed", "berthd.service", "berthd.socket")
+	run("systemctl", "start", "berthd.socket")
+	assert.Assert(t, cmp.Contains(run(docker, "version"), "Server: Berth"))
+
 	text, err = try("../scripts/install", "uninstall", "", "/usr/local", "/etc")
 	assert.ErrorContains(t, err, "exit status 1")
 	assert.Equal(t, text, "uninstall: first: systemctl disable --now berthd.socket berthd.service")
