@@ -64,6 +64,7 @@ func Examine(ctx context.Context, flags *pflag.FlagSet, shimPath string, shimErr
 	r.storage(cfg)
 	r.firewall(cfg)
 	r.forwarding(cfg)
+	r.named(cfg)
 	r.limits()
 	r.neighbours(ctx, cfg)
 	return *r

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"github.com/berthd/berth/api/server"
 	"github.com/berthd/berth/daemon/config"
 )
 
@@ -61,6 +62,19 @@ func (r *report) forwarding(cfg config.Config) {
 		r.ok("forwarding", "off; the daemon turns it on")
 	default:
 		r.ok("forwarding", "on")
+	}
+}
+
+// named looks for what the configuration names, and the daemon does not start without.
+func (r *report) named(cfg config.Config) {
+	if _, err := server.TLS(cfg.TLS, cfg.TLSVerify, cfg.TLSCACert, cfg.TLSCert, cfg.TLSKey); err != nil {
+		r.add(Problem, "certificates", err.Error(), "make the files, or change tlscacert, tlscert and tlskey")
+	}
+	if name := cfg.Bridge; name != "" && name != "none" {
+		if _, err := net.InterfaceByName(name); err != nil {
+			r.add(Problem, "bridge", "there is no device "+name,
+				"make it (ip link add "+name+" type bridge), or take bridge out of the configuration")
+		}
 	}
 }
 

@@ -49,18 +49,21 @@ func TestDoctor(t *testing.T) {
 	msg, err := d.Sandbox.Command("nft", table).CombinedOutput()
 	assert.NilError(t, err, "%s", msg)
 	bad := `{"default-runtime": "gone", "runtimes": {"gone": {"path": "/nowhere"}}, "data-root": "/proc/data",
-		"exec-opts": ["native.cgroupdriver=systemd"], "hosts": ["unix://` + d.File("other") + `"]}`
+		"exec-opts": ["native.cgroupdriver=systemd"], "bridge": "br7",
+		"tls": true, "tlscert": "/nowhere/cert.pem", "tlskey": "/nowhere/key.pem", "hosts": ["unix://` + d.File("other") + `"]}`
 	assert.NilError(t, os.WriteFile(d.File("bad.json"), []byte(bad), 0o600))
 	out, code = examine("--json", "--config-file", d.File("bad.json"))
 	assert.Equal(t, code, 1)
 	var findings []doctor.Finding
 	assert.NilError(t, json.Unmarshal([]byte(out), &findings), out)
 	for check, want := range map[string]string{
-		"runtime":    "gone: there is no program /nowhere",
-		"cgroups":    "exec-opts name the cgroup driver of systemd, which does not run here",
-		"neighbours": "another engine answers at " + d.File("other") + ": dockerd 20.10.24 Engine - Community",
-		"storage":    "/proc",
-		"firewall":   "packets between networks are dropped by theirs f",
+		"runtime":      "gone: there is no program /nowhere",
+		"cgroups":      "exec-opts name the cgroup driver of systemd, which does not run here",
+		"certificates": "TLS of the API: ",
+		"bridge":       "there is no device br7",
+		"neighbours":   "another engine answers at " + d.File("other") + ": dockerd 20.10.24 Engine - Community",
+		"storage":      "/proc",
+		"firewall":     "packets between networks are dropped by theirs f",
 	} {
 		found := false
 		for _, f := range findings {
