@@ -147,18 +147,23 @@ func (d *disk) load() (recs []*Record, revision uint64, _ error) {
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !containerID.MatchString(e.Name()) })
 	recs = make([]*Record, len(entries))
 	revisions := make([]uint64, len(entries))
+	onAllCPUs(len(entries), func(i int) { recs[i], revisions[i] = d.loadOne(entries[i].Name()) })
+	recs = slices.DeleteFunc(recs, func(r *Record) bool { return r == nil })
+	return recs, slices.Max(append(revisions, 0)), nil
+}
+
+// onAllCPUs calls do with 0 to n-1: to read and decode files is more than half of what a start of the daemon does.
+func onAllCPUs(n int, do func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) { // to decode them is more than half of what a start of the daemon does
+	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(entries)); i = next.Add(1) - 1 {
-				recs[i], revisions[i] = d.loadOne(entries[i].Name())
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
 			}
 		})
 	}
 	wg.Wait()
-	recs = slices.DeleteFunc(recs, func(r *Record) bool { return r == nil })
-	return recs, slices.Max(append(revisions, 0)), nil
 }
 
 // loadOne reads a record and its revision. Without the record file an empty directory is what is left of a create that was

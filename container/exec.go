@@ -77,21 +77,25 @@ func OpenExecs(dir string) (*ExecStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ExecStore{dir: dir, byID: map[string]Exec{}, changed: make(chan struct{})}
-	for _, e := range entries {
-		var x Exec
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	all, errs := make([]Exec, len(entries)), make([]error, len(entries))
+	onAllCPUs(len(entries), func(i int) {
+		b, err := os.ReadFile(filepath.Join(dir, entries[i].Name()))
 		if err == nil {
-			err = json.Unmarshal(b, &x)
+			err = json.Unmarshal(b, &all[i])
 		}
-		if err != nil || x.ID != e.Name() {
-			log.L.WithError(err).Warnf("the file of exec %s cannot be read and is dropped", e.Name())
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		errs[i] = err
+	})
+	s := &ExecStore{dir: dir, byID: map[string]Exec{}, changed: make(chan struct{})}
+	for i, x := range all {
+		name := entries[i].Name()
+		if errs[i] != nil || x.ID != name {
+			log.L.WithError(errs[i]).Warnf("the file of exec %s cannot be read and is dropped", name)
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		s.byID[x.ID] = x
+		s.byID[name] = x
 	}
 	return s, nil
 }
