@@ -145,10 +145,12 @@ func TestUnits(t *testing.T) {
 	text, err = try("timeout", "300", docker, "version")
 	assert.Assert(t, err != nil && err.Error() != "exit status 124", "%v: %s", err, text)
 	eventually("it is given up", func() bool { return show("berthd.socket", "Result") == "service-start-limit-hit" })
-	configure(`{}`)
+	configure(`{"hosts": ["unix:///run/other.sock"]}`) // systemd's is served although it is not named
 	run("systemctl", "reset-failed", "berthd.service", "berthd.socket")
 	run("systemctl", "start", "berthd.socket")
 	assert.Assert(t, cmp.Contains(run(docker, "version"), "Server: Berth"))
+	run("systemctl", "reload", "berthd.service")
+	assert.Assert(t, cmp.Contains(run(docker, "-H", "unix:///run/other.sock", "version"), "Server: Berth"))
 
 	text, err = try("../scripts/install", "uninstall", "", "/usr/local", "/etc")
 	assert.ErrorContains(t, err, "exit status 1")

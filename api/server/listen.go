@@ -161,13 +161,24 @@ func handedOver() int {
 
 // inheritedUnix is the number of the socket of systemd that has this path; empty: none has.
 func inheritedUnix(path string) string {
-	for fd := firstFD; fd < firstFD+handedOver(); fd++ {
-		addr, err := unix.Getsockname(fd)
-		if u, ok := addr.(*unix.SockaddrUnix); err == nil && ok && u.Name == path {
+	for fd, name := range inheritedPaths() {
+		if name == path {
 			return strconv.Itoa(fd)
 		}
 	}
 	return ""
+}
+
+// inheritedPaths are the paths of the unix sockets of systemd that nobody has taken yet.
+func inheritedPaths() map[int]string {
+	all := map[int]string{}
+	for fd := firstFD; fd < firstFD+handedOver(); fd++ {
+		addr, err := unix.Getsockname(fd)
+		if u, ok := addr.(*unix.SockaddrUnix); err == nil && ok && u.Name != "" {
+			all[fd] = u.Name
+		}
+	}
+	return all
 }
 
 // inherited returns the sockets that systemd listens on for us. Each can be taken once.

@@ -89,11 +89,14 @@ func TestInheritedSockets(t *testing.T) {
 		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		_, err := listen(t.Context(), "fd://6", "")
 		assert.ErrorContains(t, err, "systemd has handed over 3 to 5")
-		_, err = listen(t.Context(), "unix://"+os.Getenv(inChild), "") // as the configuration may name it, too
-		assert.NilError(t, err)
-		ls, err := listen(t.Context(), "fd://4", "")
-		assert.NilError(t, err)
 		s, err := New(Options{})
+		assert.NilError(t, err)
+		l, own := NewListeners(s, ""), "unix://"+os.Getenv(inChild)
+		for _, addr := range []string{"tcp://127.0.0.1:0", own, "tcp://127.0.0.1:0"} { // named or not
+			change(t, l, nil, addr)
+			assert.Assert(t, l.open[own] != nil)
+		}
+		ls, err := listen(t.Context(), "fd://4", "")
 		assert.NilError(t, err)
 		assert.NilError(t, s.Serve(t.Context(), ls[0])) // until the parent kills it
 		return

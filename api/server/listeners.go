@@ -27,6 +27,7 @@ type Listeners struct {
 
 	mu     sync.Mutex
 	open   map[string]*address // nil before the first commit
+	always []string            // sockets of systemd: who connects there would wait for ever if nobody served them
 	closed bool
 }
 
@@ -62,7 +63,8 @@ type Change struct {
 }
 
 // Prepare opens those of the addresses, "unix:///path" and the like, that are not listened on yet, all or none. With a
-// tlsConfig new connections to tcp addresses will speak TLS. Nothing changes before Commit.
+// tlsConfig new connections to tcp addresses will speak TLS. Unix sockets that systemd has handed over are served as well,
+// unless fd:// says which at the start. Nothing changes before Commit.
 func (l *Listeners) Prepare(ctx context.Context, addresses []string, tlsConfig *tls.Config) (_ *Change, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,6 +74,13 @@ func (l *Listeners) Prepare(ctx context.Context, addresses []string, tlsConfig *
 			c.Discard()
 		}
 	}()
+	if l.open == nil && !slices.ContainsFunc(addresses, isFD) {
+		l.always = nil
+		for _, path := range inheritedPaths() {
+			l.always = append(l.always, "unix://"+path)
+		}
+	}
+	addresses = slices.Concat(addresses, l.always)
 	for addr := range l.open {
 		if !slices.Contains(addresses, addr) {
 			c.gone = append(c.gone, addr)
@@ -82,7 +91,7 @@ func (l *Listeners) Prepare(ctx context.Context, addresses []string, tlsConfig *
 		if l.open[addr] != nil || c.opened[addr] != nil {
 			continue
 		}
-		if l.open != nil && strings.HasPrefix(addr, "fd://") {
+		if l.open != nil && isFD(addr) {
 			errs = append(errs, fmt.Errorf("listen on %s: sockets of systemd can be taken at the start only", addr))
 			continue
 		}
@@ -100,6 +109,8 @@ func (l *Listeners) Prepare(ctx context.Context, addresses []string, tlsConfig *
 	c.Notes = newCertificates(l.tls.Load(), tlsConfig)
 	return c, nil
 }
+
+func isFD(addr string) bool { return strings.HasPrefix(addr, "fd://") }
 
 // inOurWay explains why a port is taken, if it is by this engine itself.
 func (l *Listeners) inOurWay(err error, addr string) string {

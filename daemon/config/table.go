@@ -32,7 +32,7 @@ var table = []Key{
 
 	// How it is reached.
 	{Name: "hosts", Flag: "host", Short: "H", Reloadable: true, zeroUnset: true, check: checkHosts,
-		Doc: "Addresses to listen on: unix://PATH, tcp://ADDRESS:PORT, fd://."},
+		Doc: "Addresses to listen on: unix://PATH, tcp://ADDRESS:PORT, fd://. Unix sockets that systemd hands over are served too."},
 	{Name: "group", Flag: "group", Short: "G",
 		Doc: "Group that owns unix sockets. Where nobody set it and there is no such group, and for \"\", it is root's."},
 	{Name: "tls", Flag: "tls", Reloadable: true,
