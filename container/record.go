@@ -28,38 +28,9 @@ type Record struct {
 }
 
 // Memo keeps the answers that were made of a record, for who asks the same again. As each record has a memo of its own, an
-// answer is never of an older record. What else it was made of is for its user to keep with it and to compare.
-type Memo struct{ listed, inspected atomic.Value }
-
-// Listed is what SetListed kept last, of a nil Memo and before that nil.
-func (m *Memo) Listed() any {
-	if m == nil {
-		return nil
-	}
-	return m.listed.Load()
-}
-
-// SetListed keeps an entry of a list; a nil Memo keeps nothing. Each has to be of the same type.
-func (m *Memo) SetListed(v any) {
-	if m != nil {
-		m.listed.Store(v)
-	}
-}
-
-// Inspected is Listed for inspect.
-func (m *Memo) Inspected() any {
-	if m == nil {
-		return nil
-	}
-	return m.inspected.Load()
-}
-
-// SetInspected is SetListed for inspect.
-func (m *Memo) SetInspected(v any) {
-	if m != nil {
-		m.inspected.Store(v)
-	}
-}
+// answer is never of an older record. What else it was made of is for its user to keep with it and to compare. What is stored
+// in one place has to be of the same type each time.
+type Memo struct{ Listed, Inspected atomic.Value }
 
 // Desired is what a user wants a container to be.
 type Desired string

@@ -392,11 +392,11 @@ func TestMemoIsOfOneRecord(t *testing.T) {
 			c = add(t, r, strings.Repeat("a", 64), "one")
 		}
 		old := c.Snapshot()
-		old.Memo.SetListed(what)
-		old.Memo.SetInspected(what)
+		old.Memo.Listed.Store(what)
+		old.Memo.Inspected.Store(what)
 		change()
-		assert.Assert(t, old.Memo.Listed() == what && old.Memo.Inspected() == what)
+		assert.Assert(t, old.Memo.Listed.Load() == what && old.Memo.Inspected.Load() == what)
 		now := c.Snapshot().Memo
-		assert.Assert(t, now != nil && now.Listed() == nil && now.Inspected() == nil, what)
+		assert.Assert(t, now != nil && now.Listed.Load() == nil && now.Inspected.Load() == nil, what)
 	}
 }

@@ -71,7 +71,7 @@ func (d *Daemon) inspection(rec *container.Record, version string) inspection {
 // damaged: of such a record nothing is kept.
 func (d *Daemon) inspected(ctx context.Context, rec *container.Record, version string) (*containertypes.Entry, error) {
 	i := d.inspection(rec, version)
-	last, asked := rec.Memo.Inspected().(inspection)
+	last, asked := rec.Memo.Inspected.Load().(inspection)
 	asked = asked && last.version == i.version && last.cfg == i.cfg && slices.Equal(last.links, i.links)
 	if asked && last.entry != nil && !container.Audited {
 		return last.entry, nil
@@ -84,7 +84,7 @@ func (d *Daemon) inspected(ctx context.Context, rec *container.Record, version s
 			last.entry.Audit(entry)
 			i.entry = entry
 		}
-		rec.Memo.SetInspected(i)
+		rec.Memo.Inspected.Store(i)
 	}
 	return entry, err
 }

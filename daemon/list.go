@@ -58,7 +58,7 @@ type listing struct {
 // encode returns the JSON: what the record's memo has of the same listing, as to send it takes a tenth of the time that it takes
 // to make it.
 func (l listing) encode(rec *container.Record) (*containertypes.Entry, error) {
-	last, kept := rec.Memo.Listed().(listing)
+	last, kept := rec.Memo.Listed.Load().(listing)
 	kept = kept && last.version == l.version && last.image == l.image && last.status == l.status && slices.Equal(last.aliases, l.aliases)
 	if kept && !container.Audited {
 		return last.entry, nil
@@ -68,7 +68,7 @@ func (l listing) encode(rec *container.Record) (*containertypes.Entry, error) {
 		if kept {
 			last.entry.Audit(l.entry)
 		}
-		rec.Memo.SetListed(l)
+		rec.Memo.Listed.Store(l)
 	}
 	return l.entry, err
 }
