@@ -61,15 +61,22 @@ func detectHost(cfg config.Config, o Options) (h host, err error) {
 
 // engineID reads the engine's id, or makes one.
 func engineID(path string) (string, error) {
+	foreign := func(path string) error {
+		return errdefs.InvalidParameterf("%s is not Berth's: the data-root belongs to another engine, such as dockerd; "+
+			"give Berth one of its own", path)
+	}
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(b) == 64:
 		return string(b), nil
 	case err == nil:
-		return "", errdefs.InvalidParameterf("%s is not Berth's: the data-root belongs to another engine, such as dockerd; "+
-			"give Berth one of its own", path)
+		return "", foreign(path)
 	case !errors.Is(err, os.ErrNotExist):
 		return "", err
+	}
+	images := filepath.Join(filepath.Dir(path), "image")
+	if _, err := os.Stat(images); err == nil { // dockerd before 23 keeps its id elsewhere
+		return "", foreign(images)
 	}
 	if err := files.Sweep(filepath.Dir(path)); err != nil {
 		return "", err
