@@ -249,6 +249,8 @@ func TestFlags(t *testing.T) {
 		{"missing file", []string{"--validate", "--config-file", "/no/such"}, 1, `/no/such`},
 		{"flag and file", []string{"--validate", "--debug", "--config-file", write(`{"debug": true}`)}, 1,
 			`specified both as a flag and in the configuration file: debug: \(from flag: true, from file: true\)`},
+		{"unknown command", []string{"relod"}, 1, `"relod" is no command: there are config, doctor, reload`},
+		{"word behind flags", []string{"--debug", "x"}, 1, `"x" is no flag`},
 		{"unknown flag", []string{"--dat-root", "/x"}, 1, `dat-root.*data-root`},
 		{"bad value", []string{"--validate", "--log-level", "loud"}, 1, `invalid logging level: loud`},
 	} {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -95,6 +97,10 @@ func parse(args []string) (*program, error) {
 			return nil, nil
 		}
 		return nil, config.FlagError(fs, err)
+	}
+	if fs.NArg() > 0 && fs.Arg(0) == args[0] {
+		return nil, fmt.Errorf("%q is no command: there are %s; see berthd --help", args[0],
+			strings.Join(slices.Sorted(maps.Keys(commands)), ", "))
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("%q is no flag; a command is the first word: see berthd --help", fs.Arg(0))

@@ -238,7 +238,7 @@ func TestLoadAllFaults(t *testing.T) {
 		"the following directives are specified both as a flag and in the configuration file: "+
 		"debug: (from flag: true, from file: true)\n"+
 		"invalid JSON: labels: want list of text, not number\n"+
-		"invalid logging level: loud\n"+
+		"invalid logging level: loud: use trace, debug, info, warn, error, fatal or panic\n"+
 		`invalid dns: ParseAddr("x"): unable to parse IP`+"\n"+
 		`invalid dns: ParseAddr("y"): unable to parse IP`+"\n"+
 		`invalid bip: "10.0.0.0" is not an address with its prefix length, such as 10.1.2.1/24 or fd00::1/64`)

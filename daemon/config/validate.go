@@ -122,7 +122,7 @@ func checkLogLevel(c *Config) error {
 	case "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic":
 		return nil
 	}
-	return fmt.Errorf("invalid logging level: %s", c.LogLevel)
+	return fmt.Errorf("invalid logging level: %s: use trace, debug, info, warn, error, fatal or panic", c.LogLevel)
 }
 
 func checkLogFormat(c *Config) error {

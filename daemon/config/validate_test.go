@@ -14,7 +14,7 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		{func(c *Config) { c.LogLevel = "x" }, "invalid logging level: x"},
+		{func(c *Config) { c.LogLevel = "x" }, "invalid logging level: x: use trace, debug, info, warn"},
 		{func(c *Config) { c.LogFormat = "x" }, "invalid log format: x"},
 		{func(c *Config) { c.CRIContainerd = true; c.Features = map[string]bool{"embedded-containerd": true} },
 			`conflicting options: cannot use the "embedded-containerd" feature and CRI support (--cri-containerd) at ` +

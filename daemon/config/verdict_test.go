@@ -59,7 +59,7 @@ func TestReject(t *testing.T) {
 		{Key: "dns", Outcome: Rejected, Reason: `invalid dns: ParseAddr("x"): unable to parse IP`},
 		{Key: "hosts", Outcome: Rejected, Reason: "invalid bind address (a:b): the port has to be a number up to 65535"},
 		{Key: "lables", Outcome: Rejected, Reason: "lables (did you mean labels?)"},
-		{Key: "log-level", Outcome: Rejected, Reason: "invalid logging level: loud"},
+		{Key: "log-level", Outcome: Rejected, Reason: "invalid logging level: loud: use trace, debug, info, warn, error, fatal or panic"},
 	})
 	assert.Assert(t, strings.HasPrefix(v.String(), "rejected, nothing was applied: unable to configure"))
 	assert.Assert(t, !strings.Contains(v.String(), "\n"))
