@@ -59,24 +59,26 @@ func detectHost(cfg config.Config, o Options) (h host, err error) {
 	return h, nil
 }
 
+// checkDataRoot refuses the directory of another engine: its containers would look damaged.
+func checkDataRoot(root string) error {
+	path := filepath.Join(root, "engine-id")
+	id, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) { // dockerd before 23 keeps its id elsewhere
+		path = filepath.Join(root, "image")
+		_, err = os.Stat(path)
+	}
+	if err == nil && len(id) != 64 {
+		return &config.KeyError{Key: "data-root", Err: errdefs.InvalidParameterf("%s is not Berth's: "+
+			"the data-root belongs to another engine, such as dockerd; give Berth one of its own", path)}
+	}
+	return nil
+}
+
 // engineID reads the engine's id, or makes one.
 func engineID(path string) (string, error) {
-	foreign := func(path string) error {
-		return errdefs.InvalidParameterf("%s is not Berth's: the data-root belongs to another engine, such as dockerd; "+
-			"give Berth one of its own", path)
-	}
 	b, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(b) == 64:
-		return string(b), nil
-	case err == nil:
-		return "", foreign(path)
-	case !errors.Is(err, os.ErrNotExist):
-		return "", err
-	}
-	images := filepath.Join(filepath.Dir(path), "image")
-	if _, err := os.Stat(images); err == nil { // dockerd before 23 keeps its id elsewhere
-		return "", foreign(images)
+	if !errors.Is(err, os.ErrNotExist) {
+		return string(b), err
 	}
 	if err := files.Sweep(filepath.Dir(path)); err != nil {
 		return "", err

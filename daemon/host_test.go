@@ -13,17 +13,19 @@ import (
 func TestEngineID(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "engine-id")
+	assert.NilError(t, checkDataRoot(root))
 	id, err := engineID(path)
 	assert.NilError(t, err)
 	assert.Equal(t, len(id), 64)
 	again, err := engineID(path)
 	assert.NilError(t, err)
 	assert.Equal(t, again, id)
+	assert.NilError(t, checkDataRoot(root))
 
 	// dockerd's has an id of another form, or none, with images beside it.
 	refused := func(what string) {
 		t.Helper()
-		_, err = engineID(path)
+		err := checkDataRoot(root)
 		assert.ErrorContains(t, err, filepath.Join(root, what)+" is not Berth's")
 		assert.Assert(t, errdefs.IsInvalidParameter(err))
 	}

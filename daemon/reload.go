@@ -47,7 +47,7 @@ type Prepared struct {
 // Validate tells what is wrong with a configuration that is right in form: with what runtimes, log drivers and seccomp
 // make of it.
 func Validate(cfg config.Config) error {
-	errs := []error{runtimes.Validate(cfg)}
+	errs := []error{runtimes.Validate(cfg), checkDataRoot(cfg.DataRoot)}
 	drv, err := drivers.Get(cfg.LogDriver)
 	if err != nil {
 		errs = append(errs, &config.KeyError{Key: "log-driver", Err: err})

@@ -237,6 +237,8 @@ func TestFlags(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
+	theirs := t.TempDir()
+	assert.NilError(t, os.Mkdir(filepath.Join(theirs, "image"), 0o700))
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -249,6 +251,7 @@ func TestFlags(t *testing.T) {
 		{"missing file", []string{"--validate", "--config-file", "/no/such"}, 1, `/no/such`},
 		{"flag and file", []string{"--validate", "--debug", "--config-file", write(`{"debug": true}`)}, 1,
 			`specified both as a flag and in the configuration file: debug: \(from flag: true, from file: true\)`},
+		{"data-root of dockerd", []string{"--validate", "--data-root", theirs}, 1, `/image is not Berth's: the data-root belongs to another engine`},
 		{"unknown command", []string{"relod"}, 1, `"relod" is no command: there are config, doctor, reload`},
 		{"word behind flags", []string{"--debug", "x"}, 1, `"x" is no flag`},
 		{"unknown flag", []string{"--dat-root", "/x"}, 1, `dat-root.*data-root`},
