@@ -27,7 +27,7 @@ const sleepForever = "sleep 1000000"
 var engines = map[string]func(*sandbox) *engine{
 	"berth": func(b *sandbox) *engine {
 		return &engine{daemon: []string{
-			"bin/berthd", "--config-file", b.path("daemon.json"), "--data-root", b.path("d"), "--exec-root", b.path("e"),
+			"bin/berthd", "--config-file", b.path("daemon.json"), "--data-root", b.path("d"), "--exec-root", runDir("e"),
 			"--pidfile", b.path("p"), "--host", "unix://" + b.path("s"),
 		}}
 	},
@@ -35,19 +35,19 @@ var engines = map[string]func(*sandbox) *engine{
 		proxy := absolute("bin/tools/dockerd/usr/sbin/docker-proxy")
 		return &engine{
 			prepare: []string{
-				"bin/tools/dockerd/usr/bin/containerd", "--root", b.path("c"), "--state", b.path("cs"), "--address", b.path("c.sock"),
+				"bin/tools/dockerd/usr/bin/containerd", "--root", b.path("c"), "--state", runDir("cs"), "--address", b.path("c.sock"),
 			},
 			daemon: []string{
 				"bin/tools/dockerd/usr/sbin/dockerd", "--config-file", b.path("daemon.json"), "--data-root", b.path("d"),
 				"--userland-proxy-path", proxy,
-				"--exec-root", b.path("e"), "--pidfile", b.path("p"), "--host", "unix://" + b.path("s"),
+				"--exec-root", runDir("e"), "--pidfile", b.path("p"), "--host", "unix://" + b.path("s"),
 				"--containerd", b.path("c.sock"), "--storage-driver", "overlay2",
 			},
 		}
 	},
 	"podman": func(b *sandbox) *engine {
 		return &engine{daemon: []string{
-			"podman", "--root", b.path("d"), "--runroot", b.path("e"), "--tmpdir", b.path("t"), "--cgroup-manager", "cgroupfs",
+			"podman", "--root", b.path("d"), "--runroot", runDir("e"), "--tmpdir", runDir("t"), "--cgroup-manager", "cgroupfs",
 			"--events-backend", "file", "--runtime", "runc", "--storage-driver", "overlay", "system", "service", "--time", "0",
 			"unix://" + b.path("s"),
 		}}
@@ -208,7 +208,7 @@ func (e *engine) floor(ctx context.Context, network string, slots int, args ...s
 		return nil, err
 	}
 	err = e.box.inside.call(ctx, "POST", "/floor", floorRequest{
-		Spec: e.box.path("e", "bundles", id, "config.json"), Args: args, Slots: slots,
+		Spec: filepath.Join(runDir("e"), "bundles", id, "config.json"), Args: args, Slots: slots,
 	}, nil)
 	return func() error { return e.remove(ctx, id) }, err
 }

@@ -265,7 +265,7 @@ func withArgs(p *specs.Process, args ...string) *specs.Process {
 
 // runc runs the OCI runtime that Berth runs too, with a state directory of its own.
 func (in *inside) runc(stdout *os.File, args ...string) error {
-	cmd := exec.Command("runc", append([]string{"--root", filepath.Join(in.dir, "runc")}, args...)...)
+	cmd := exec.Command("runc", append([]string{"--root", runDir("runc")}, args...)...)
 	if stdout != nil {
 		cmd.Stdout = stdout
 	}

@@ -48,6 +48,9 @@ func newSandbox() (*sandbox, error) {
 
 func (s *sandbox) path(p ...string) string { return filepath.Join(append([]string{s.dir}, p...)...) }
 
+// runDir is a directory for what a reboot ends. Engines and runc have that in /run, in memory; a sandbox has one of its own.
+func runDir(name string) string { return filepath.Join("/run/bench", name) }
+
 // close ends all that is in the sandbox.
 func (s *sandbox) close() {
 	s.stdin.Close()
