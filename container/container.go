@@ -119,24 +119,38 @@ func (c *Container) Update(fn func(*Intent) error, events ...Event) (*Record, er
 	return c.reg.publish(c, func(r *Record) { r.Intent = intent }, events...), nil
 }
 
+// Revise changes, in the intent, what a run has that has ended: that is seen first, and written with the next Save or Update.
+// Who meets the old record after a crash gives it all back again.
+func (c *Container) Revise(fn func(*Intent)) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	rec := c.Snapshot()
+	if rec.Removed {
+		return
+	}
+	intent := cloneIntent(rec.Intent)
+	fn(&intent)
+	c.reg.publish(c, func(r *Record) { r.Intent = intent })
+}
+
 // Observe changes what is observed of a run: it is shown at once, then written. What is observed of another run than
 // the current one, or of a removed container, is dropped: Observe returns false. fn replaces, it does not write to what
 // the copy points to; it runs under the registry's lock and must not block.
 func (c *Container) Observe(run uint64, fn func(*Observed), events ...Event) (*Record, bool) {
 	rec, ok := c.reg.observe(c, run, fn, events...)
 	if ok {
-		c.save()
+		c.Save()
 	}
 	return rec, ok
 }
 
-// Note is Observe of what is not worth writing down: execs, and results of probes that change no status.
+// Note is Observe of what is not worth writing down, or not at once: execs, and results of probes that change no status.
 func (c *Container) Note(run uint64, fn func(*Observed), events ...Event) (*Record, bool) {
 	return c.reg.observe(c, run, fn, events...)
 }
 
-// save writes the current record; when that fails it is tried again later.
-func (c *Container) save() {
+// Save writes the current record; when that fails it is tried again later.
+func (c *Container) Save() {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	rec := c.Snapshot()

@@ -318,7 +318,7 @@ func (r *Registry) Flush(ctx context.Context) {
 		clear(r.unsaved)
 		r.mu.Unlock()
 		for _, c := range cs {
-			c.save()
+			c.Save()
 		}
 	}
 }

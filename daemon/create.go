@@ -82,10 +82,7 @@ func (d *Daemon) create(ctx context.Context, id string, req containertypes.Creat
 			err = stack.Run(ctx, err)
 		}
 	}()
-	leased, err := d.layers.Lease(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+	leased := d.layers.Leased(ctx, id)
 	stack.Push("drop the lease", func(ctx context.Context) error { return d.layers.DropLease(ctx, id) })
 	img, err := d.images.Resolve(leased, req.Config.Image)
 	if err != nil {

@@ -172,10 +172,7 @@ func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveR
 		return nil, execError(err)
 	}
 	d.execStarted(c, x, p)
-	d.work.Go(func() {
-		defer close(ended)
-		d.followExec(c, x, p)
-	})
+	d.work.Go(func() { d.followExec(c, x, p, ended) })
 	return stream, nil
 }
 
@@ -246,11 +243,12 @@ func (d *Daemon) cutExec(ctx context.Context, c *container.Container, x containe
 	return true
 }
 
-// followExec waits for the end of a command and records it.
-func (d *Daemon) followExec(c *container.Container, x container.Exec, p *task.Process) {
+// followExec waits for the end of a command and records it. ended is closed when its result is known, or never will be.
+func (d *Daemon) followExec(c *container.Container, x container.Exec, p *task.Process, ended chan struct{}) {
 	ctx := d.work.ctx
 	exit, err := p.Wait(ctx)
 	if ctx.Err() != nil {
+		close(ended)
 		return
 	}
 	code := int(exit.Code)
@@ -260,6 +258,7 @@ func (d *Daemon) followExec(c *container.Container, x container.Exec, p *task.Pr
 		code = 255
 	}
 	d.execEnded(c, x, code)
+	close(ended)
 	if err := p.Delete(ctx); err != nil && !errdefs.IsNotFound(err) && ctx.Err() == nil {
 		log.G(ctx).WithError(err).Warnf("exec %s cannot be deleted from its shim", x.ID)
 	}

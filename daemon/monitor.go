@@ -192,26 +192,19 @@ func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 	if rec.Task == nil { // a start that was cut off may have left its mounts and its bundle
 		return errors.Join(d.unmountShm(c.ID), os.RemoveAll(bundleDir(d.Config(), c.ID)))
 	}
-	if err := d.reap(ctx, c.ID, rec.Task); err != nil {
+	var apart error
+	var aside sync.WaitGroup
+	aside.Go(func() { // the runtime is slow to delete, and the kernel to unmount
+		apart = errors.Join(d.networks.Down(ctx, c.ID, rec.Network), d.unmountShm(c.ID), d.layers.Unmount(ctx, c.ID),
+			d.volumes.Release(ctx, c.ID))
+	})
+	err := d.reap(ctx, c.ID, rec.Task)
+	aside.Wait()
+	if err = errors.Join(err, apart); err != nil {
 		return err
 	}
 	d.feedLog(c)
-	if err := d.networks.Down(ctx, c.ID, rec.Network); err != nil {
-		return err
-	}
-	if err := d.unmountShm(c.ID); err != nil {
-		return err
-	}
-	if err := d.layers.Unmount(ctx, c.ID); err != nil {
-		return err
-	}
-	if err := d.volumes.Release(ctx, c.ID); err != nil {
-		return err
-	}
-	_, err := c.Update(func(in *container.Intent) error {
-		in.Task = nil
-		in.Network = disconnected(in.Network)
-		return nil
-	})
-	return err
+	c.Revise(func(in *container.Intent) { in.Task, in.Network = nil, disconnected(in.Network) })
+	d.work.Go(c.Save)
+	return nil
 }

@@ -67,10 +67,7 @@ func (d *Daemon) takeVolumes(ctx context.Context, in *container.Intent, ms []*mo
 
 // takeImage makes what a container gets of an image. It goes with the container's layer, and the lease keeps it.
 func (d *Daemon) takeImage(ctx context.Context, id string, m *mounts.Mount) error {
-	leased, err := d.layers.Lease(ctx, id)
-	if err != nil {
-		return err
-	}
+	leased := d.layers.Leased(ctx, id)
 	img, err := d.images.Resolve(leased, m.Source)
 	if errdefs.IsNotFound(err) {
 		return errdefs.InvalidParameter(err) // not NotFound: clients would pull the container's image

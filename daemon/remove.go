@@ -42,7 +42,7 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 		if err != nil {
 			return err
 		}
-		c.Observe(rec.Run, func(o *container.Observed) { o.State.RemovalInProgress, o.State.Dead = true, false })
+		showRemoval(c, rec.Run)
 	}
 	if o.Force {
 		c.Interrupt(errRemoved)
@@ -60,6 +60,11 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 		}
 		return err
 	})
+}
+
+// showRemoval shows what follows from the intent, so it is not written.
+func showRemoval(c *container.Container, run uint64) {
+	c.Note(run, func(o *container.Observed) { o.State.RemovalInProgress, o.State.Dead = true, false })
 }
 
 // stillUp is why a container is not removed. Some clients are told its id.
@@ -99,9 +104,6 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 		return err
 	}
 	d.runs.feeds.Finish(ctx, c.ID)
-	if err := os.RemoveAll(bundleDir(d.Config(), c.ID)); err != nil { // of a start that was cut before it was recorded
-		return errdefs.System(err)
-	}
 	if err := d.layers.Release(ctx, c.ID); err != nil {
 		return errdefs.System(err)
 	}

@@ -70,6 +70,9 @@ func (d *Daemon) restoreOne(
 		return nil
 	}
 	d.feedLog(c)
+	if rec.Desired == container.Gone {
+		showRemoval(c, rec.Run)
+	}
 	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec, begun) {
 		return d.afterAdoption(c)
 	}
@@ -226,7 +229,7 @@ func (d *Daemon) adoptExecs(c *container.Container, l *liveRun, begun []containe
 				if x.Probe {
 					d.killProbe(l, x.ID)
 				}
-				d.followExec(c, x, p)
+				d.followExec(c, x, p, make(chan struct{}))
 			}
 			if x.Probe {
 				d.execs.Drop(x.ID)

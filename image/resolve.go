@@ -31,8 +31,8 @@ type Image struct {
 }
 
 // Resolve finds an image by name (the default tag is latest), by name and digest, by id, or by a prefix of the id that
-// fits one image only. If ctx has a lease (layer.Service.Lease gives one), the image's content and layers stay as long
-// as the lease does, whatever happens to the image. No image is a NotFound.
+// fits one image only. If ctx has a lease (layer.Service.Leased gives one), it is made, and the image's content and layers stay
+// as long as it does, whatever happens to the image. No image is a NotFound.
 func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
 	ctx = s.engine.Context(ctx)
 	f, err := s.find(ctx, ref)
@@ -62,11 +62,19 @@ func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
 // hold puts v under the lease. What it holds afterwards is looked at again: it may have been collected just before.
 func (s *Service) hold(ctx context.Context, l leases.Lease, v *variant) error {
 	blobs := []ocispec.Descriptor{v.desc, v.manifest.Config}
-	for _, d := range blobs {
-		err := s.engine.Leases().AddResource(ctx, l, leases.Resource{ID: d.Digest.String(), Type: "content"})
-		if err != nil {
-			return fmt.Errorf("hold %s: %w", d.Digest, err)
+	if err := s.engine.Together(ctx, func(ctx context.Context) error {
+		if err := s.layers.MakeLease(ctx); err != nil {
+			return err
 		}
+		for _, d := range blobs {
+			err := s.engine.Leases().AddResource(ctx, l, leases.Resource{ID: d.Digest.String(), Type: "content"})
+			if err != nil {
+				return fmt.Errorf("hold %s: %w", d.Digest, err)
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	for _, d := range slices.Concat(blobs, v.manifest.Layers) {
 		if _, err := s.engine.Content().Info(ctx, d.Digest); err != nil {

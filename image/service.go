@@ -28,6 +28,8 @@ type Engine interface {
 	Content() content.Store
 	Images() images.Store
 	Leases() leases.Manager
+	// Together makes one write to the disk of what fn changes of leases, content and images, with the context that it gets.
+	Together(ctx context.Context, fn func(context.Context) error) error
 	Snapshotter() snapshots.Snapshotter
 	Applier() diff.Applier
 	Comparer() diff.Comparer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	cerrdefs "github.com/containerd/errdefs"
@@ -14,19 +15,32 @@ import (
 // containerLabel is on each container's lease and holds its id. Leases without it are not ours to touch.
 const containerLabel = "io.berthd.container"
 
-func leaseID(id string) string { return "container-" + id }
+const leasePrefix = "container-"
 
-// Lease makes the lease of container id, or finds it, and returns ctx with it: what is made or resolved with that
-// context stays until DropLease. The lease does not expire.
+func leaseID(id string) string { return leasePrefix + id }
+
+// Leased returns ctx with the lease of container id, which may have to be made yet: what is made or resolved with that context
+// stays until DropLease.
+func (s *Service) Leased(ctx context.Context, id string) context.Context {
+	return leases.WithLease(s.storage.Context(ctx), leaseID(id))
+}
+
+// Lease is Leased, and makes the lease unless there is one. It does not expire.
 func (s *Service) Lease(ctx context.Context, id string) (context.Context, error) {
-	ctx = s.storage.Context(ctx)
-	_, err := s.storage.Leases().Create(ctx, leases.WithID(leaseID(id)),
-		leases.WithLabels(map[string]string{containerLabel: id}))
+	ctx = s.Leased(ctx, id)
+	return ctx, s.MakeLease(ctx)
+}
+
+// MakeLease makes the lease that ctx has out of Leased, unless there is one.
+func (s *Service) MakeLease(ctx context.Context) error {
+	lease, _ := leases.FromContext(ctx)
+	id := strings.TrimPrefix(lease, leasePrefix)
+	_, err := s.storage.Leases().Create(ctx, leases.WithID(lease), leases.WithLabels(map[string]string{containerLabel: id}))
 	if err != nil && !cerrdefs.IsAlreadyExists(err) {
-		return nil, fmt.Errorf("make the lease of container %s: %w", id, err)
+		return fmt.Errorf("make the lease of container %s: %w", id, err)
 	}
 	step.Reached("made the lease")
-	return leases.WithLease(ctx, leaseID(id)), nil
+	return nil
 }
 
 // DropLease gives up the lease of container id. If there is none, that is success.

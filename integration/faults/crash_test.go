@@ -47,7 +47,8 @@ func startStepper(t *testing.T, opts ...harness.Option) *stepper {
 		s.bare, err = s.inventory()
 		assert.NilError(t, err)
 		all := strings.Join(s.bare, "\n")
-		return strings.Count(all, "/e/shims/ID/attach.sock") == 1 && strings.Count(all, "overlayfs/ID") == 1
+		return strings.Count(all, "/e/shims/ID\n") == 1 && strings.Contains(all, "/e/shims/ID/attach.sock") &&
+			strings.Count(all, "overlayfs/ID") == 1
 	})
 	return s
 }
@@ -89,7 +90,8 @@ func (s *stepper) once(op operation, n int) []string {
 	die, passed := filepath.Join(s.dir, "die"), filepath.Join(s.dir, "passed")
 	assert.NilError(s.t, os.WriteFile(passed, nil, 0o600))
 	op.prepare(s)
-	assert.NilError(s.t, os.WriteFile(die, []byte(strconv.Itoa(n)), 0o600))
+	assert.NilError(s.t, os.WriteFile(die+".new", []byte(strconv.Itoa(n)), 0o600))
+	assert.NilError(s.t, os.Rename(die+".new", die)) // the daemon may be at a step
 	err := op.do(s)
 	assert.NilError(s.t, os.Remove(die))
 	b, rerr := os.ReadFile(passed)
@@ -131,6 +133,10 @@ func (s *stepper) settle() {
 			}
 			var c harness.Container
 			assert.NilError(s.t, json.Unmarshal([]byte(resp.Body), &c))
+			record, err := os.ReadFile(filepath.Join(s.Sandbox.Proc(1, "root"), s.File("d/containers", id, "record.json")))
+			if err != nil || strings.Contains(string(record), `"Desired":"removed"`) {
+				return false // it may show as running until its removal, which goes on, has come to that
+			}
 			// Who wants to give a container the name that it has waits for its restoration, and is refused.
 			return c.State.Status != "removing" &&
 				s.HTTP("POST", "/containers/"+id+"/rename?name="+c.Name[1:], nil).Status == 400

@@ -46,6 +46,7 @@ type Engine struct {
 	snapshotter snapshots.Snapshotter
 	applier     diff.Applier
 	comparer    diff.Comparer
+	together    func(ctx context.Context, fn func(context.Context) error) error // nil: one by one
 
 	closers []func() error // in the order of the start
 }
@@ -107,6 +108,15 @@ func (e *Engine) Images() images.Store { return e.images }
 
 // Leases keeps things from being collected. A synchronous Delete returns when what became free is gone.
 func (e *Engine) Leases() leases.Manager { return e.leases }
+
+// Together calls fn, with a context for the stores in which all changes of leases, content and images are one write to the disk,
+// and happen only if fn returns nil. Snapshots are not for it: others hold locks on them while they wait for such a write.
+func (e *Engine) Together(ctx context.Context, fn func(context.Context) error) error {
+	if e.together == nil {
+		return fn(ctx)
+	}
+	return e.together(ctx, fn)
+}
 
 // Snapshotter is the store of file systems, that of Driver.
 func (e *Engine) Snapshotter() snapshots.Snapshotter { return e.snapshotter }

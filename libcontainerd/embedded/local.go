@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/content/local"
@@ -80,6 +81,9 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 	e.images = metadata.NewImageStore(mdb)
 	e.leases = &leaseManager{Manager: metadata.NewLeaseManager(mdb), gc: gc}
 	e.snapshotter = mdb.Snapshotter(e.driver)
+	e.together = func(ctx context.Context, fn func(context.Context) error) error {
+		return mdb.Update(func(tx *bolt.Tx) error { return fn(boltutil.WithTransaction(ctx, tx)) })
+	}
 	e.applier, e.comparer = apply.NewFileSystemApplier(e.content), walking.NewWalkingDiff(e.content)
 	e.parallel = e.driver == Overlayfs
 	return nil
@@ -239,8 +243,9 @@ type collector struct {
 	done chan struct{}
 }
 
-// collectDelay is the least time between a deletion and the collection, so that one collection serves many deletions.
-const collectDelay = 100 * time.Millisecond
+// collectDelay is the least time between a deletion and the collection, so that one collection serves many deletions, and
+// those of who runs one container after another fall into fewer of them.
+const collectDelay = 500 * time.Millisecond
 
 // A collection keeps writers out of the database while it marks. It may do so for at most 1/collectShare of the time.
 const collectShare = 50
