@@ -55,6 +55,7 @@ func TestAttachOverWebSocket(t *testing.T) {
 	t.Run("versions", func(t *testing.T) {
 		id := talk("versions", false)
 		d.For(t).API.Start(id)
+		d.For(t).Eventually("it has said what it says at first", func() bool { return d.For(t).Log(id) == "hi\n" })
 		for _, tc := range []struct {
 			version string
 			kind    websocket.MessageType
