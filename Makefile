@@ -63,10 +63,10 @@ lint: ## check format, go vet and staticcheck
 	go tool staticcheck ./...
 
 .PHONY: clients
-clients: ## run docker compose v1 and v2, dockerode, testcontainers-go and sen against Berth; apart from test, for what they take
+clients: ## run Debian's docker CLI, docker compose v1 and v2, dockerode, testcontainers-go and sen against Berth; apart from test, for what they take
 	scripts/setup test
 	scripts/setup clients
-	go run ./internal/testrun -race -count=1 -tags clients -timeout 20m -run 'TestCompose|TestDockerode|TestTestcontainers|TestSen' ./integration
+	go run ./internal/testrun -race -count=1 -tags clients -timeout 20m -run 'TestCompose|TestDockerode|TestTestcontainers|TestSen|TestClients|TestCLI$$' ./integration
 
 .PHONY: vm-test
 vm-test: ## run what depends on the kernel in throwaway machines: cgroup v2, without systemd and with it, the units, and more networks
