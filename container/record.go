@@ -42,7 +42,8 @@ const (
 	Gone    Desired = "removed"
 )
 
-// Intent is what was asked for. It changes only by Container.Update, which has it on disk before anyone sees it.
+// Intent is what was asked for. It changes only by Container.Update, which has it on disk before anyone sees it,
+// and by Container.Revise, which takes from it what a run had that has ended.
 type Intent struct {
 	ID      string
 	Name    string // with a leading slash
