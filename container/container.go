@@ -144,7 +144,7 @@ func (c *Container) Observe(run uint64, fn func(*Observed), events ...Event) (*R
 	return rec, ok
 }
 
-// Note is Observe of what is not worth writing down, or not at once: execs, and results of probes that change no status.
+// Note is Observe of what is not worth writing down: execs, results of probes that change no status, what the intent says.
 func (c *Container) Note(run uint64, fn func(*Observed), events ...Event) (*Record, bool) {
 	return c.reg.observe(c, run, fn, events...)
 }

@@ -42,6 +42,9 @@ func (d *Daemon) restore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if rec := c.Snapshot(); rec.Desired == container.Gone {
+			showRemoval(c, rec.Run)
+		}
 		d.work.Go(func() {
 			defer close(restored[c.ID])
 			then := d.restoreOne(opCtx, c, begun[c.ID], restored)
@@ -70,9 +73,6 @@ func (d *Daemon) restoreOne(
 		return nil
 	}
 	d.feedLog(c)
-	if rec.Desired == container.Gone {
-		showRemoval(c, rec.Run)
-	}
 	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec, begun) {
 		return d.afterAdoption(c)
 	}

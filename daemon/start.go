@@ -213,14 +213,14 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 		process.Close()
 		return err
 	}
-	c.Note(rec.Run, func(o *container.Observed) {
+	// Written before the answer: the next daemon shows it before it has found the shim.
+	c.Observe(rec.Run, func(o *container.Observed) {
 		finished, ended, last := o.State.FinishedAt, o.State.Ended, o.State.LastExit
 		o.State = container.State{
 			Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(), FinishedAt: finished, Ended: ended, LastExit: last,
 		}
 		o.Health = newHealth(rec.Config, o.Health)
 	}, container.Event{Action: "start"})
-	d.work.Go(c.Save) // it can be seen of the shim as well, so nobody waits for the disk
 	d.work.Go(func() { d.monitor(c, l) })
 	d.feedLog(c)
 	return nil
