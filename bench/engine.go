@@ -79,7 +79,7 @@ func startEngine(ctx context.Context, name string, image []byte, ownDisk bool) (
 		}
 	}()
 	if ownDisk {
-		if err := b.inside.call(ctx, "POST", "/disk", b.path("d"), nil); err != nil {
+		if err := b.inside.call(ctx, "POST", "/disk", diskRequest{b.path("d")}, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -41,6 +41,9 @@ type spawnRequest struct {
 	Log  string
 }
 
+// diskRequest asks for a file system.
+type diskRequest struct{ Dir string }
+
 // floorRequest asks for bundles out of a spec that an engine has written.
 type floorRequest struct {
 	Spec  string   // path of a config.json
@@ -170,12 +173,12 @@ func (in *inside) peak(r *http.Request) (any, error) {
 
 // disk mounts a new file system on a directory.
 func (in *inside) disk(r *http.Request) (any, error) {
-	dir, err := body[string](r)
+	req, err := body[diskRequest](r)
 	if err != nil {
 		return nil, err
 	}
 	const script = `mkdir "$1" && truncate -s 4G "$1.disk" && mkfs.ext4 -q -F "$1.disk" && mount -o loop "$1.disk" "$1"`
-	if out, err := exec.Command("sh", "-c", script, "sh", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", script, "sh", req.Dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make a file system: %w: %s", err, out)
 	}
 	return nil, nil
