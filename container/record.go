@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -143,6 +144,15 @@ func cloneIntent(in Intent) Intent {
 	in.MountPoints = maps.Clone(in.MountPoints)
 	in.Network = in.Network.Clone()
 	return in
+}
+
+// shareStrings has a new record share with others what they have in common. A list compares these strings for each container:
+// of two that are in one place it need not read the bytes.
+func (rec *Record) shareStrings() {
+	rec.ImageID = unique.Make(rec.ImageID).Value()
+	if rec.Config != nil {
+		rec.Config.Image = unique.Make(rec.Config.Image).Value()
+	}
 }
 
 // WithExec returns ids with id added.

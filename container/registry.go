@@ -75,6 +75,7 @@ func byCreation(a, b *Record) int {
 func (r *Registry) insert(c *Container) {
 	r.revision++
 	c.rec.Revision, c.rec.Memo = r.revision, &Memo{}
+	c.rec.shareStrings()
 	r.audit.published(c.rec)
 	r.byID[c.ID] = c
 	i, _ := slices.BinarySearch(r.ids, c.ID)

@@ -58,7 +58,7 @@ type Answered struct {
 
 // Server serves the API on any number of listeners.
 type Server struct {
-	version      string
+	name         string // for the Server header
 	minVersion   string
 	experimental string
 	observe      func(Answered)
@@ -78,7 +78,7 @@ type Server struct {
 // so is a minimum version outside of what is served.
 func New(o Options) (*Server, error) {
 	s := &Server{
-		version: o.Version, minVersion: o.MinVersion, experimental: strconv.FormatBool(o.Experimental),
+		name: "Docker/" + o.Version + " (linux)", minVersion: o.MinVersion, experimental: strconv.FormatBool(o.Experimental),
 		observe: o.Observe, serving: map[*http.Server]bool{},
 	}
 	if s.minVersion == "" {
@@ -110,7 +110,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return s.base },
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(s.base, servedKey{}, s) },
 		ErrorLog:          stdlog.New(clientFaults{}, "", 0),
 	}
 	if !s.track(hs) {
@@ -206,6 +206,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 type versionKey struct{}
 
+// servedKey has, in the context of a request that came over one of our listeners, the Server.
+type servedKey struct{}
+
 // profile returns the profile of the request's version; without one in its path, that of the newest.
 func profile(r *http.Request) *versions.Profile {
 	v, _ := r.Context().Value(versionKey{}).(string)
@@ -230,8 +233,9 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		p := profile(r)
 		ctx, cancel := context.WithCancel(versions.WithProfile(r.Context(), p))
 		defer cancel()
-		stop := context.AfterFunc(s.base, cancel) // for Handler without our http.Server
-		defer stop()
+		if r.Context().Value(servedKey{}) != s { // Handler without our http.Server
+			defer context.AfterFunc(s.base, cancel)()
+		}
 		if !s.begin() {
 			writeError(rw, p, http.StatusServiceUnavailable, "the engine is shutting down")
 			return
@@ -252,7 +256,9 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		}()
 		defer w.Finish()
 		defer recovered(w, r, p)
-		log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)
+		if log.GetLevel() >= log.DebugLevel {
+			log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)
+		}
 		if err := s.admit(w, p, e); err != nil {
 			answerError(w, r, p, e, err)
 			return
@@ -271,7 +277,7 @@ func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.En
 	}
 	h := w.Header()
 	// Old clients read the operating system from the Server header, and only in this form.
-	h.Set("Server", "Docker/"+s.version+" (linux)")
+	h.Set("Server", s.name)
 	h.Set("Api-Version", versions.Max)
 	h.Set("Ostype", "linux")
 	if tooOld {
