@@ -151,8 +151,8 @@ func TestNamesMovedAtOnce(t *testing.T) {
 func TestLeasedImageOutlivesItsRemoval(t *testing.T) {
 	e := setup(t)
 	e.mustLoad(testimage.OCIArchive(t, small(t, "a", "a")))
-	ctx, err := e.layers.Lease(t.Context(), "c")
-	assert.NilError(t, err)
+	ctx := e.layers.Leased(t.Context(), "c")
+	assert.NilError(t, e.layers.MakeLease(ctx))
 	img, err := e.Resolve(ctx, "a")
 	assert.NilError(t, err)
 	_, err = e.Delete(t.Context(), "a", true)

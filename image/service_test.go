@@ -188,8 +188,8 @@ func small(t testing.TB, body string, tags ...string) testimage.Image {
 // readFile reads a file of a new container of the image.
 func (e *env) readFile(ref, name string) string {
 	e.t.Helper()
-	ctx, err := e.layers.Lease(e.t.Context(), "reader")
-	assert.NilError(e.t, err)
+	ctx := e.layers.Leased(e.t.Context(), "reader")
+	assert.NilError(e.t, e.layers.MakeLease(ctx))
 	img, err := e.Resolve(ctx, ref)
 	assert.NilError(e.t, err)
 	defer func() {

@@ -67,8 +67,8 @@ func image(t *testing.T, e *embedded.Engine, key, parent string, files ...testim
 
 func create(t *testing.T, s *layer.Service, id, parent string) {
 	t.Helper()
-	ctx, err := s.Lease(t.Context(), id)
-	assert.NilError(t, err)
+	ctx := s.Leased(t.Context(), id)
+	assert.NilError(t, s.MakeLease(ctx))
 	assert.NilError(t, s.Create(ctx, id, parent))
 	t.Cleanup(func() { assert.NilError(t, s.Release(context.WithoutCancel(t.Context()), id)) })
 }
@@ -246,7 +246,7 @@ func TestLeases(t *testing.T) {
 	_, err := e.Leases().Create(e.Context(t.Context()), leases.WithID("somebody-else's"))
 	assert.NilError(t, err)
 	for _, id := range []string{"c2", "c1", "c2"} {
-		_, err := s.Lease(t.Context(), id)
+		err := s.MakeLease(s.Leased(t.Context(), id))
 		assert.NilError(t, err)
 	}
 	ids, err := s.Leases(t.Context())

@@ -25,13 +25,7 @@ func (s *Service) Leased(ctx context.Context, id string) context.Context {
 	return leases.WithLease(s.storage.Context(ctx), leaseID(id))
 }
 
-// Lease is Leased, and makes the lease unless there is one. It does not expire.
-func (s *Service) Lease(ctx context.Context, id string) (context.Context, error) {
-	ctx = s.Leased(ctx, id)
-	return ctx, s.MakeLease(ctx)
-}
-
-// MakeLease makes the lease that ctx has out of Leased, unless there is one.
+// MakeLease makes the lease that ctx has out of Leased, unless there is one. It does not expire.
 func (s *Service) MakeLease(ctx context.Context) error {
 	lease, _ := leases.FromContext(ctx)
 	id := strings.TrimPrefix(lease, leasePrefix)
