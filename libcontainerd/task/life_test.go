@@ -29,7 +29,7 @@ func (b *bench) restart() {
 
 func TestWaitingShims(t *testing.T) {
 	b := newBench(t)
-	sh, err := b.svc.Acquire(b.ctx)
+	sh, err := b.svc.Acquire(b.ctx, "")
 	assert.NilError(t, err)
 	pid := shimPid(t, b.svc, sh.ID())
 	assert.Check(t, alive(pid))
@@ -68,7 +68,7 @@ func TestWaitingShims(t *testing.T) {
 func TestShimCannotStart(t *testing.T) {
 	s, err := New(t.Context(), Options{Root: filepath.Join(t.TempDir(), "shims"), ShimPath: "/bin/false"})
 	assert.NilError(t, err)
-	_, err = s.Acquire(t.Context())
+	_, err = s.Acquire(t.Context(), "")
 	assert.ErrorContains(t, err, "start a shim (/bin/false)")
 	assert.NilError(t, s.Close(t.Context()))
 	left, err := os.ReadDir(s.opts.Root)
@@ -242,7 +242,7 @@ case "$*" in
 esac
 exec runc "$@"
 `, b.dir, cgroup), 0o755))
-	sh, err := b.svc.Acquire(b.ctx)
+	sh, err := b.svc.Acquire(b.ctx, "")
 	assert.NilError(t, err)
 	ctx, cancel := context.WithCancel(b.ctx)
 	created := make(chan error, 1)
@@ -273,7 +273,7 @@ func TestDaemonDiesInCreate(t *testing.T) {
 			script = "#!/bin/sh\necho > " + b.dir + "/begun; sleep 0.5; exit 1\n"
 		}
 		assert.NilError(t, os.WriteFile(r.Runtime.Binary, []byte(script), 0o755))
-		sh, err := b.svc.Acquire(b.ctx)
+		sh, err := b.svc.Acquire(b.ctx, "")
 		assert.NilError(t, err)
 		pid := shimPid(t, b.svc, sh.ID())
 		created := make(chan error, 1)

@@ -56,6 +56,21 @@ func (s *Service) takeBack(id string) (bool, error) {
 	return true, nil
 }
 
+// takeUsed returns a used shim for a container, or nil. It is never the one that had the container before: the kernel tells
+// of the end of a cgroup as it does of memory that ran out, and it may do so when there is a new one of the same name.
+func (s *Service) takeUsed(container string) *Shim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sh, taken := range s.used {
+		if sh.last != container {
+			delete(s.used, sh)
+			close(taken)
+			return sh
+		}
+	}
+	return nil
+}
+
 func (s *Service) handedOver() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,6 +92,7 @@ func (s *Service) rename(old *Shim) (*Shim, error) {
 	id := ids.Short(ids.New())
 	sh := &Shim{
 		svc: s, id: id, dir: filepath.Join(s.opts.Root, id), lifeline: old.lifeline, cmd: old.cmd, ended: old.ended, lives: old.lives,
+		last: old.tried.ContainerID,
 	}
 	if err := os.Remove(filepath.Join(old.dir, containerFile)); err != nil {
 		return nil, err
@@ -103,20 +119,30 @@ func (s *Service) rename(old *Shim) (*Shim, error) {
 	return sh, nil
 }
 
-// lend hands a used shim to who acquires one, or ends it when nobody does for a while.
+// lend lets others take a used shim, or ends it when nobody does for a while.
 func (s *Service) lend(sh *Shim) {
 	quick, cancel := context.WithTimeout(s.ctx, patience)
 	_, err := call(quick, sh.conn, api.Connect, &taskapi.ConnectRequest{})
 	cancel()
 	if err == nil {
+		taken := make(chan struct{})
+		s.mu.Lock()
+		s.used[sh] = taken
+		s.mu.Unlock()
+		var late bool
 		select {
-		case s.used <- sh:
+		case <-taken:
 			return
 		case <-time.After(reuseWait):
-			// In order: it may still have output to send to who reads slowly.
-			err = s.shutDown(s.ctx, sh.id, sh.conn)
+			late = true
 		case <-s.ctx.Done():
 			err = s.ctx.Err()
+		}
+		if !s.withdraw(sh) {
+			return
+		}
+		if late { // in order: it may still have output to send to who reads slowly
+			err = s.shutDown(s.ctx, sh.id, sh.conn)
 		}
 	}
 	if err != nil {
@@ -125,6 +151,15 @@ func (s *Service) lend(sh *Shim) {
 		}
 		sh.abandon(s.ctx)
 	}
+}
+
+// withdraw is false when somebody has taken the shim.
+func (s *Service) withdraw(sh *Shim) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, there := s.used[sh]
+	delete(s.used, sh)
+	return there
 }
 
 // shutDown ends a shim that has no container.

@@ -22,25 +22,26 @@ import (
 func (b *bench) usedShim(pid int) {
 	b.t.Helper()
 	poll.WaitOn(b.t, func(poll.LogT) poll.Result {
-		select {
-		case sh := <-b.svc.used:
-			assert.Equal(b.t, sh.cmd.Process.Pid, pid)
-			b.svc.mu.Lock()
-			b.svc.idle++
-			b.svc.keepers.Add(1)
-			b.svc.mu.Unlock()
-			go func() { // as it was, with time enough for a slow machine
-				defer b.svc.handedOver()
-				select {
-				case b.svc.used <- sh:
-				case <-b.svc.ctx.Done():
-					sh.abandon(b.ctx)
-				}
-			}()
-			return poll.Success()
-		default:
+		sh := b.svc.takeUsed("")
+		if sh == nil {
 			return poll.Continue("no used shim waits")
 		}
+		assert.Equal(b.t, sh.cmd.Process.Pid, pid)
+		b.svc.mu.Lock()
+		defer b.svc.mu.Unlock()
+		taken := make(chan struct{})
+		b.svc.used[sh] = taken
+		b.svc.idle++
+		b.svc.keepers.Add(1)
+		go func() { // as it was, with time enough for a slow machine
+			defer b.svc.handedOver()
+			select {
+			case <-taken:
+			case <-b.svc.ctx.Done():
+				sh.abandon(b.ctx)
+			}
+		}()
+		return poll.Success()
 	}, poll.WithDelay(time.Millisecond))
 }
 
@@ -84,6 +85,13 @@ func TestShimIsUsedAgain(t *testing.T) {
 	assert.DeepEqual(t, b.logged(r), map[string]string{"stdout": "first\n", "stderr": ""})
 	assert.DeepEqual(t, b.logged(next), map[string]string{"stdout": "second\n", "stderr": ""})
 	assert.NilError(t, second.Delete(b.ctx))
+
+	// Of a container that it has had before, the kernel may still have something to say.
+	b.usedShim(pid)
+	assert.NilError(t, os.RemoveAll(next.Bundle+"/log.jsonl"))
+	again := b.run(next)
+	assert.Check(t, shimPid(t, b.svc, again.ShimID()) != pid)
+	assert.Equal(t, b.wait(again), uint32(137))
 
 	// What has died while it waited is not handed out.
 	b.usedShim(pid)

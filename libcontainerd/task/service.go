@@ -43,15 +43,15 @@ type Options struct {
 type Service struct {
 	opts    Options
 	waiting chan *Shim
-	used    chan *Shim      // handed over by those who wait with a shim that has had a container
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
 	keepers sync.WaitGroup // of waiting and used
 
 	mu     sync.Mutex
-	own    map[string]*Shim // shims that this Service has started and not ended, by id
-	conns  map[string]*conn // by shim
-	idle   int              // how many wait in used
+	own    map[string]*Shim          // shims that this Service has started and not ended, by id
+	conns  map[string]*conn          // by shim
+	used   map[*Shim]chan<- struct{} // that have had a container and wait for the next; closed by who takes one
+	idle   int                       // how many will be in used, are, or have just been
 	closed bool
 }
 
@@ -71,8 +71,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		opts: o, waiting: make(chan *Shim, o.Ready-1), used: make(chan *Shim),
-		own: map[string]*Shim{}, conns: map[string]*conn{},
+		opts: o, waiting: make(chan *Shim, o.Ready-1),
+		own: map[string]*Shim{}, used: map[*Shim]chan<- struct{}{}, conns: map[string]*conn{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.keepers.Go(func() { s.keep(s.ctx) })
@@ -142,13 +142,11 @@ func (s *Service) Close(ctx context.Context) error {
 	return nil
 }
 
-// Acquire returns a shim for one container: one that waits, or else a new one.
-func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
+// Acquire returns a shim for a container: one that waits, or else a new one.
+func (s *Service) Acquire(ctx context.Context, container string) (*Shim, error) {
 	for {
-		var sh *Shim
-		select {
-		case sh = <-s.used:
-		default:
+		sh := s.takeUsed(container)
+		if sh == nil {
 			select {
 			case sh = <-s.waiting:
 			default:
@@ -166,7 +164,7 @@ func (s *Service) Acquire(ctx context.Context) (*Shim, error) {
 // started, and an own shim, which holds the container's streams, stands before it. The bundle has to be there.
 func (s *Service) AcquireFor(ctx context.Context, r CreateRequest) (*Shim, error) {
 	if r.Runtime.Shim == "" {
-		return s.Acquire(ctx)
+		return s.Acquire(ctx, r.ContainerID)
 	}
 	return s.start(ctx, &shim.Foreign{
 		Binary: r.Runtime.Shim, Container: r.ContainerID, Bundle: r.Bundle, Options: r.Runtime.Options, Debug: s.opts.Debug,

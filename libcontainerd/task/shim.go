@@ -37,6 +37,7 @@ type Shim struct {
 	ended    chan struct{} // closed when the process has ended
 	tried    *ReapRequest  // what Create was asked to create
 	lives    int           // how many containers have been created; guarded by svc.mu
+	last     string        // the container before this one
 }
 
 // start starts a shim and waits until it answers. With a foreign one it is a holder for that.

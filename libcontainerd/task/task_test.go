@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 
 func TestCreateFails(t *testing.T) {
 	b := newBench(t)
-	sh, err := b.svc.Acquire(b.ctx)
+	sh, err := b.svc.Acquire(b.ctx, "")
 	assert.NilError(t, err)
 	_, err = sh.Create(b.ctx, b.bundle(nil, "nosuch"))
 	var rerr *RuntimeError
