@@ -328,7 +328,7 @@ func (in *inside) forget(r *http.Request) (any, error) {
 	return nil, in.runc(nil, "delete", "--force", id)
 }
 
-// output starts a container, copies what it writes into a file, through a pipe, and answers how many milliseconds that took.
+// output runs a container, copies what it writes into a file, through a pipe, and answers how many milliseconds that took.
 func (in *inside) output(r *http.Request) (any, error) {
 	id, bundle := in.slot(r)
 	read, write, err := os.Pipe()
@@ -341,13 +341,13 @@ func (in *inside) output(r *http.Request) (any, error) {
 		return nil, err
 	}
 	defer file.Close()
-	p, err := in.create(id, bundle, write)
-	write.Close()
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
 	ms, err := milliseconds(func() error {
+		p, err := in.create(id, bundle, write)
+		write.Close()
+		if err != nil {
+			return err
+		}
+		defer p.Close()
 		if err := in.runc(nil, "start", id); err != nil {
 			return err
 		}
