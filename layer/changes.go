@@ -46,9 +46,6 @@ func (s *Service) compare(ctx context.Context, id string) (*differ, error) {
 			return err
 		}
 		defer now.Close()
-		if parent == "" {
-			return d.dir("/", now, nil, true)
-		}
 		was, err := nofollow.Open(parent)
 		if err != nil {
 			return err
@@ -77,11 +74,8 @@ func (s *Service) ownDir(ctx context.Context, id string) (string, error) {
 	return data["UpperDir"], nil
 }
 
-// withParent calls fn with the path of what the layer of container id stands on, for reading; empty when that is nothing.
+// withParent calls fn with the path of what the layer of container id stands on, for reading.
 func (s *Service) withParent(ctx context.Context, id, parent string, fn func(path string) error) error {
-	if parent == "" {
-		return fn("")
-	}
 	view := id + "-parent-" + ids.New()
 	leased := leases.WithLease(ctx, leaseID(id))
 	mounts, err := s.storage.Snapshotter().View(leased, view, parent)
@@ -157,7 +151,7 @@ func (d *differ) entry(at, name string, now, was *nofollow.Dir, whole bool) erro
 			d.add(at, containertypes.ChangeDeleted)
 		}
 		return nil
-	case !known && !madeByUs(at, &st):
+	case !known:
 		d.add(at, containertypes.ChangeAdded)
 		d.size += regularSize(&st, d.seen)
 	case known:
@@ -236,17 +230,4 @@ func capability(dir *nofollow.Dir, name string) ([]byte, error) {
 	}
 	defer h.Close()
 	return nofollow.Xattr(h, "security.capability")
-}
-
-// madeByUs reports whether a file is one of the mount points that every layer gets, untouched.
-func madeByUs(at string, st *unix.Stat_t) bool {
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return slices.Contains(mountPointDirs, at) || at == "/dev" || at == "/etc"
-	case unix.S_IFREG:
-		return slices.Contains(mountPointFiles, at) && st.Size == 0
-	case unix.S_IFLNK:
-		return at == mtab
-	}
-	return false
 }

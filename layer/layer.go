@@ -52,10 +52,14 @@ func (s *Service) Driver() string { return s.storage.Driver() }
 func (s *Service) Path(id string) string { return filepath.Join(s.root, id) }
 
 // Create makes an empty layer for container id on the snapshot parent, the chain id of an image; empty means on
-// nothing. The container's lease has to exist: see Lease.
+// nothing. The container's lease has to exist: see Leased.
 func (s *Service) Create(ctx context.Context, id, parent string) error {
 	ctx = leases.WithLease(s.storage.Context(ctx), leaseID(id))
-	if _, err := s.storage.Snapshotter().Prepare(ctx, id, parent); err != nil {
+	base, err := s.base(ctx, id, parent)
+	if err == nil {
+		_, err = s.storage.Snapshotter().Prepare(ctx, id, base)
+	}
+	if err != nil {
 		return fmt.Errorf("make the layer of container %s: %w", id, err)
 	}
 	step.Reached("made the layer")

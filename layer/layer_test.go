@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -192,6 +195,65 @@ func TestMountPointsStayInsideTheImage(t *testing.T) {
 	assert.NilError(t, err)
 }
 
+// The mount points of an image are made for its first container, and stay for the next ones until the image goes.
+func TestMountPointsStayWithTheImage(t *testing.T) {
+	for _, driver := range []string{embedded.Overlayfs, embedded.Native} {
+		s, e := setup(t, driver)
+		image(t, e, "base", "", testimage.File{Name: "hello"})
+		var made []time.Time
+		for _, id := range []string{"c1", "c2"} {
+			for _, on := range []string{"base", ""} {
+				create(t, s, id+on, on)
+				info, err := e.Snapshotter().Stat(e.Context(t.Context()), id+on)
+				assert.NilError(t, err)
+				below, err := e.Snapshotter().Stat(e.Context(t.Context()), info.Parent)
+				assert.NilError(t, err)
+				made = append(made, below.Created)
+				assert.NilError(t, s.Release(t.Context(), id+on))
+				assert.NilError(t, s.DropLease(t.Context(), id+on))
+				collect(t, e)
+			}
+		}
+		assert.Assert(t, made[0].Equal(made[2]) && made[1].Equal(made[3]), "%v", made)
+
+		ctx := e.Context(t.Context())
+		base, err := e.Snapshotter().Stat(ctx, "base")
+		assert.NilError(t, err)
+		delete(base.Labels, "containerd.io/gc.root")
+		_, err = e.Snapshotter().Update(ctx, base, "labels")
+		assert.NilError(t, err)
+		collect(t, e)
+		assert.NilError(t, e.Snapshotter().Walk(ctx, func(_ context.Context, i snapshots.Info) error {
+			assert.Assert(t, i.Parent == "" && i.Name != "base", "%s is left on %q", i.Name, i.Parent)
+			return nil
+		}))
+	}
+}
+
+// Several containers at once may be the first of an image.
+func TestFirstContainersAtOnce(t *testing.T) {
+	s, e := setup(t, "")
+	image(t, e, "base", "", testimage.File{Name: "hello"})
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			ctx := s.Leased(t.Context(), fmt.Sprint("c", i))
+			if errs[i] = s.MakeLease(ctx); errs[i] == nil {
+				errs[i] = s.Create(ctx, fmt.Sprint("c", i), "base")
+			}
+		})
+	}
+	wg.Wait()
+	assert.NilError(t, errors.Join(errs...))
+	names := map[string]bool{}
+	assert.NilError(t, e.Snapshotter().Walk(e.Context(t.Context()), func(_ context.Context, i snapshots.Info) error {
+		names[i.Name] = true
+		return nil
+	}))
+	assert.Equal(t, len(names), len(errs)+2, "%v", names)
+}
+
 func TestMetadata(t *testing.T) {
 	s, e := setup(t, embedded.Overlayfs)
 	image(t, e, "base", "", testimage.File{Name: "a"})
@@ -202,7 +264,7 @@ func TestMetadata(t *testing.T) {
 	assert.Equal(t, len(data), 5)
 	assert.Equal(t, data["ID"], "c1")
 	assert.Equal(t, data["MergedDir"], s.Path("c1"))
-	assert.Equal(t, len(strings.Split(data["LowerDir"], ":")), 2)
+	assert.Equal(t, len(strings.Split(data["LowerDir"], ":")), 3) // the mount points, too
 	path, err := s.Mount(t.Context(), "c1")
 	assert.NilError(t, err)
 	assert.NilError(t, os.WriteFile(filepath.Join(path, "new"), nil, 0o644))
@@ -265,20 +327,22 @@ func TestALayerNeedsItsLease(t *testing.T) {
 	assert.Assert(t, errdefs.IsNotFound(err), "%v", err)
 }
 
+func collect(t *testing.T, e *embedded.Engine) {
+	t.Helper()
+	ctx := e.Context(t.Context())
+	l, err := e.Leases().Create(ctx, leases.WithRandomID())
+	assert.NilError(t, err)
+	assert.NilError(t, e.Leases().Delete(ctx, l, leases.SynchronousDelete))
+}
+
 func TestCollectingSparesLeasedLayers(t *testing.T) {
 	s, e := setup(t, "")
 	create(t, s, "c1", "")
-	ctx := e.Context(t.Context())
-	collect := func() {
-		l, err := e.Leases().Create(ctx, leases.WithRandomID())
-		assert.NilError(t, err)
-		assert.NilError(t, e.Leases().Delete(ctx, l, leases.SynchronousDelete))
-	}
-	collect()
+	collect(t, e)
 	_, err := s.Metadata(t.Context(), "c1")
 	assert.NilError(t, err)
 	assert.NilError(t, s.DropLease(t.Context(), "c1"))
-	collect()
+	collect(t, e)
 	_, err = s.Metadata(t.Context(), "c1")
 	assert.Assert(t, errdefs.IsNotFound(err), "%v", err)
 }

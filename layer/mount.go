@@ -128,9 +128,6 @@ func (s *Service) mount(ctx context.Context, id string) (fresh bool, err error) 
 	step.Reached("made the mount point of the layer")
 	err = mount.All(mounts, target)
 	step.Reached("mounted the layer")
-	if err == nil {
-		err = makeMountPoints(target)
-	}
 	if err != nil {
 		return false, errors.Join(err, unmount(target))
 	}

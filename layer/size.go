@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ func (s *Service) Size(ctx context.Context, id string) (rw, rootfs int64, err er
 			return 0, 0, fmt.Errorf("size of the layer of container %s: %w", id, err)
 		}
 	}
-	below, err := s.ChainSize(ctx, info.Parent)
+	below, err := s.ChainSize(ctx, strings.TrimSuffix(info.Parent, baseSuffix)) // mount points have no content
 	return rw, rw + below, err
 }
 

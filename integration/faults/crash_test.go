@@ -48,7 +48,7 @@ func startStepper(t *testing.T, opts ...harness.Option) *stepper {
 		assert.NilError(t, err)
 		all := strings.Join(s.bare, "\n")
 		return strings.Count(all, "/e/shims/ID\n") == 1 && strings.Contains(all, "/e/shims/ID/attach.sock") &&
-			strings.Count(all, "overlayfs/ID") == 1
+			strings.Count(all, "overlayfs/ID") == 2 // the image's and its mount points
 	})
 	return s
 }

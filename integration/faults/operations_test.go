@@ -1,6 +1,8 @@
 package faults
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +13,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/berthd/berth/integration/harness"
+	"github.com/berthd/berth/internal/testimage"
 )
 
 // full is a container with everything that a start has to take and give back.
@@ -126,6 +129,26 @@ var operations = []operation{
 			return false
 		},
 		passes: []string{"the lease", "made the layer", "the volume's directory", "replaced record.json"},
+	},
+	{
+		name: "create the first container of an image",
+		prepare: func(s *stepper) {
+			layer := testimage.Layer(s.t, testimage.File{Name: "new", Body: rand.Text()})
+			resp := s.HTTP("POST", "/images/create?fromSrc=-&repo=new", bytes.NewReader(layer))
+			assert.Equal(s.t, resp.Status, 200, resp.Body)
+		},
+		do: func(s *stepper) error {
+			return s.try("POST", "/containers/create?name=one", harness.M{"Image": "new", "Cmd": []string{"true"}})
+		},
+		check: func(s *stepper) bool {
+			ids := s.Containers()
+			for _, id := range ids {
+				s.Remove(id)
+			}
+			s.OK("DELETE", "/images/new", nil, nil)
+			return len(ids) > 0
+		},
+		passes: []string{"made the layer of mount points", "committed the layer of mount points"},
 	},
 	{
 		name:    "start",
