@@ -236,6 +236,9 @@ func TestWhatAKilledEngineHadNotNotedGoes(t *testing.T) {
 			assert.NilError(t, os.WriteFile(unknown, []byte("unknown"), 0o600))
 			nameless := filepath.Join(blobs, "ingest", "nameless")
 			assert.NilError(t, os.MkdirAll(nameless, 0o755))
+			ended := filepath.Join(blobs, "ingest", "ended")
+			assert.NilError(t, os.MkdirAll(ended, 0o755))
+			assert.NilError(t, os.WriteFile(filepath.Join(ended, "ref"), []byte("ended"), 0o600))
 			snapshots := filepath.Join(root, snapshotterDir+driver, "snapshots")
 			for _, dir := range []string{"2/fs", "3/fs", "4/fs", "new-1/fs", "rm-1/fs"} {
 				assert.NilError(t, os.MkdirAll(filepath.Join(snapshots, dir), 0o755))
@@ -252,7 +255,7 @@ func TestWhatAKilledEngineHadNotNotedGoes(t *testing.T) {
 				if err != nil || len(dirs) != 1 { // the first has no lease
 					return poll.Continue("%v, %v", dirs, err)
 				}
-				for _, path := range []string{unknown, nameless} {
+				for _, path := range []string{unknown, nameless, ended} {
 					if _, err := os.Stat(path); err == nil {
 						return poll.Continue("%s is still there", path)
 					}

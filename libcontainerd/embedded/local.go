@@ -44,7 +44,7 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 		return err
 	}
 	contentDir := filepath.Join(cfg.Root, "io.containerd.content.v1.content")
-	if err := dropNamelessIngests(contentDir); err != nil {
+	if err := dropBrokenIngests(contentDir); err != nil {
 		return fmt.Errorf("look for what the last engine left in %s: %w", contentDir, err)
 	}
 	store, err := local.NewStore(contentDir)
@@ -89,14 +89,17 @@ func (e *Engine) open(ctx context.Context, cfg Config, killed bool) error {
 	return nil
 }
 
-// dropNamelessIngests removes blobs that were begun and have no name yet: the store never finds them again.
-func dropNamelessIngests(dir string) error {
+// dropBrokenIngests removes blobs that were begun and have no name yet, and what a power cut has left of those that were
+// ended, their data gone to its place already: the store never finds any of them again.
+func dropBrokenIngests(dir string) error {
 	all, err := filepath.Glob(filepath.Join(dir, "ingest", "*"))
 	if err != nil {
 		return err
 	}
 	for _, ingest := range all {
-		if _, err := os.Stat(filepath.Join(ingest, "ref")); err == nil {
+		_, nameless := os.Stat(filepath.Join(ingest, "ref"))
+		_, empty := os.Stat(filepath.Join(ingest, "data"))
+		if nameless == nil && empty == nil {
 			continue
 		}
 		if err := os.RemoveAll(ingest); err != nil {
