@@ -21,6 +21,7 @@ import (
 	"github.com/berthd/berth"
 	"github.com/berthd/berth/daemon"
 	"github.com/berthd/berth/daemon/config"
+	"github.com/berthd/berth/internal/priority"
 )
 
 // What this program was built from, set by the linker: version and revision, and when that was made.
@@ -127,6 +128,7 @@ func (p *program) start(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("berthd needs to be started by root")
 	}
+	priority.Raise()
 	p.engine, err = berth.New(ctx, berth.Options{
 		Flags: p.flags, Applied: setLogger, Reloaded: func(v config.Verdict) { notifyReload(ctx, v) },
 		Version: version, Commit: commit, BuildTime: made,

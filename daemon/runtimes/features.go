@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"github.com/berthd/berth/internal/priority"
 )
 
 const (
@@ -96,7 +98,7 @@ func output(ctx context.Context, path, arg string) ([]byte, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = featuresTimeout / 4
-	if err := cmd.Run(); err != nil {
+	if err := priority.Ordinary(cmd.Run); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("no answer within %s", featuresTimeout)
 		}

@@ -13,6 +13,8 @@ import (
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/berthd/berth/internal/priority"
 )
 
 // maxVersion is the newest version of the task API that is spoken.
@@ -89,7 +91,11 @@ func (f *Foreign) call(ctx context.Context, ttrpcAddress string, stdin []byte, a
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	var out []byte
+	err = priority.Ordinary(func() error {
+		out, err = cmd.Output()
+		return err
+	})
 	if err != nil {
 		text := bytes.TrimSpace(append(bytes.TrimSpace(stderr.Bytes()), bytes.TrimSpace(out)...))
 		return nil, fmt.Errorf("%s %s: %w: %s", f.Binary, action, err, text)

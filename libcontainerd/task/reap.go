@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/errdefs"
+	"github.com/berthd/berth/internal/priority"
 	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
@@ -171,7 +172,7 @@ func deleteContainer(ctx context.Context, r *ReapRequest) error {
 	cmd := exec.CommandContext(ctx, bin, append(args, "delete", "--force", r.ContainerID)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := priority.Ordinary(cmd.Run)
 	step.Reached("had the runtime delete the container")
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/internal/priority"
 	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
 )
@@ -117,7 +118,7 @@ func (sh *Shim) spawn() error {
 	cmd.Dir, cmd.Stderr, cmd.ExtraFiles = sh.dir, logFile, inherited
 	// A session of its own: neither a terminal's signals nor those to the daemon's group are for the shim.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := priority.Ordinary(cmd.Start); err != nil {
 		return err
 	}
 	sh.cmd = cmd
