@@ -205,6 +205,8 @@ func (d *Daemon) settle(ctx context.Context, c *container.Container) error {
 	}
 	d.feedLog(c)
 	c.Revise(func(in *container.Intent) { in.Task, in.Network = nil, disconnected(in.Network) })
-	d.work.Go(c.Save)
+	if rec.Desired != container.Gone { // then the old record serves as well, and its removal need not wait
+		d.work.Go(c.Save)
+	}
 	return nil
 }
