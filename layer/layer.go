@@ -1,5 +1,5 @@
-// Package layer keeps the read-write layers of containers: it makes them on an image's layers, mounts them, tells about
-// them and removes them, and holds the lease that keeps what a container needs.
+// Package layer keeps the read-write layers of containers: it makes them on an image's layers and the mount points that each
+// image gets, mounts them, tells about them and removes them, and holds the lease that keeps what a container needs.
 package layer
 
 import (
