@@ -27,6 +27,7 @@ func (b *bench) memory(ctx context.Context) error {
 	}
 	const containers = 10
 	f, err := rounds(ctx, b.rounds, b.each(func(e *engine) (float64, error) {
+		time.Sleep(settle) // what served the last round's containers waits for others for a moment
 		before, err := e.box.memory(ctx)
 		if err != nil {
 			return 0, err
