@@ -172,7 +172,11 @@ func (c *conn) greet(ctx context.Context, h shim.Header) (
 	if _, err := conn.Write(append(b, '\n')); err != nil {
 		return nil, nil, rep, fmt.Errorf("%w: %v", errLost, err)
 	}
-	r := bufio.NewReaderSize(conn, 32<<10)
+	size := 32 << 10
+	if h.Kind == shim.KindEvents {
+		size = 512 // they are few, and who reads them stays
+	}
+	r := bufio.NewReaderSize(conn, size)
 	line, err := r.ReadSlice('\n')
 	if err != nil {
 		return nil, nil, rep, fmt.Errorf("%w: %v", errLost, err)
