@@ -118,8 +118,6 @@ const (
 	flagPartial = 2
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // format is logfile.Format for these records.
 type format struct{}
 
@@ -146,6 +144,7 @@ func (format) Append(buf []byte, m *logger.Message) []byte {
 
 // checksum is that of a record that ends with its body.
 func checksum(b []byte) uint32 {
+	castagnoli := crc32.MakeTable(crc32.Castagnoli) // there is one, made when it is asked for first
 	return crc32.Update(crc32.Checksum(b[2:6], castagnoli), castagnoli, b[headLen:])
 }
 
