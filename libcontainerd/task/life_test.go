@@ -343,3 +343,17 @@ func TestOOM(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Check(t, !exit.OOM)
 }
+
+// A daemon has thousands of shims, and Go ends a program with 10,000 threads.
+func TestNoThreadWaitsForAShim(t *testing.T) {
+	b := newBench(t)
+	sh, err := b.svc.Acquire(b.ctx, "")
+	assert.NilError(t, err)
+	threads, err := filepath.Glob("/proc/self/task/*/syscall")
+	assert.NilError(t, err)
+	for _, f := range threads {
+		call, _ := os.ReadFile(f) // a thread may have ended
+		assert.Check(t, !strings.HasPrefix(string(call), fmt.Sprintf("%d ", unix.SYS_WAITID)), "%s: %s", f, call)
+	}
+	assert.NilError(t, sh.Release(b.ctx))
+}

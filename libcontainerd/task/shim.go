@@ -20,6 +20,7 @@ import (
 
 	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/ids"
+	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/internal/priority"
 	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libcontainerd/shim"
@@ -125,6 +126,10 @@ func (sh *Shim) spawn() error {
 	step.Reached("started the shim")
 	// Ends with the shim, which may outlive the Service: its parent has to reap it.
 	go func() {
+		if p, err := pidfd.Open(cmd.Process.Pid); err == nil { // who waits for a process without it takes a thread
+			<-p.Gone()
+			p.Close()
+		}
 		_ = cmd.Wait()
 		close(sh.ended)
 	}()
