@@ -3,6 +3,7 @@ package shim
 import (
 	"encoding/binary"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ const (
 	attachLimit = 1 << 20
 	// writeSize is how many bytes are handed to the kernel at once.
 	writeSize = 64 << 10
+	// fastRead is how many bytes a read has when the process writes faster than it is read: half a pipe.
+	fastRead = 32 << 10
 )
 
 // output hands what a process writes to those who are attached to it.
@@ -43,7 +46,12 @@ func newOutput(terminal bool) *output {
 
 // tee returns what takes the reads of one stream. It blocks while an attacher has too many bytes to read.
 func (o *output) tee(stream byte) func(logger.Read) {
+	fast := false
 	return func(r logger.Read) {
+		if !fast && len(r.Bytes) >= fastRead {
+			fast = true
+			runtime.GOMAXPROCS(2) // see Environment
+		}
 		o.mu.Lock()
 		as := o.attachers
 		if !r.Logged.IsZero() {

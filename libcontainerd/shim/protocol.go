@@ -34,6 +34,10 @@ const (
 	lifelineFD = 5 // read end of a pipe; when it closes, a shim without a container ends
 )
 
+// Environment is what a shim is to be started with: a thread of Go code more takes 380 KB, most of them before the program
+// could say that it wants none. It gets a second one when its container writes much.
+const Environment = "GOMAXPROCS=1"
+
 // Namespace is the containerd namespace that the shim runs every call in. The runtime's state directory of a container
 // is <runtime root>/<Namespace>/<container id>.
 const Namespace = "berth"

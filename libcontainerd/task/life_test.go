@@ -357,3 +357,19 @@ func TestNoThreadWaitsForAShim(t *testing.T) {
 	}
 	assert.NilError(t, sh.Release(b.ctx))
 }
+
+// What the shim is started with to be small is not for the runtime, which hands it on to hooks.
+func TestWhatKeepsAShimSmallIsNotForTheRuntime(t *testing.T) {
+	b := newBench(t)
+	r := b.bundle(nil, "true")
+	r.Runtime.Binary = filepath.Join(b.dir, "telling")
+	script := "#!/bin/sh\nenv > " + b.dir + "/env\nexec runc \"$@\"\n"
+	assert.NilError(t, os.WriteFile(r.Runtime.Binary, []byte(script), 0o755))
+	task := b.run(r)
+	assert.Equal(t, b.wait(task), uint32(0))
+	assert.NilError(t, task.Delete(b.ctx))
+	env, err := os.ReadFile(b.dir + "/env")
+	assert.NilError(t, err)
+	assert.Check(t, strings.Contains(string(env), "PATH="))
+	assert.Check(t, !strings.Contains(string(env), "GOMAXPROCS="))
+}

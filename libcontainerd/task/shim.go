@@ -117,6 +117,7 @@ func (sh *Shim) spawn() error {
 		cmd.Args = append(cmd.Args, "-debug")
 	}
 	cmd.Dir, cmd.Stderr, cmd.ExtraFiles = sh.dir, logFile, inherited
+	cmd.Env = append(os.Environ(), shim.Environment)
 	// A session of its own: neither a terminal's signals nor those to the daemon's group are for the shim.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := priority.Ordinary(cmd.Start); err != nil {
