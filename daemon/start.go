@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -132,16 +133,20 @@ func (d *Daemon) bring(ctx context.Context, c *container.Container, store *confi
 	if err := oci.CheckPropagation(rec.MountPoints); err != nil {
 		return nil, err
 	}
-	rootfs, err := d.layers.Mount(ctx, c.ID)
-	if err != nil {
-		return nil, errdefs.System(err)
-	}
 	stack.Push("unmount the layer", func(ctx context.Context) error { return d.layers.Unmount(ctx, c.ID) })
-	sources, err := d.mountVolumes(ctx, rec, stack)
+	var rootfs string
+	var mountErr error
+	var aside sync.WaitGroup
+	aside.Go(func() { rootfs, mountErr = d.layers.Mount(ctx, c.ID) }) // the kernel takes its time for namespaces as well
+	in, err := d.prepareIntent(ctx, rec, stack)
+	aside.Wait()
+	if mountErr != nil {
+		return nil, errdefs.System(mountErr)
+	}
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.prepareIntent(ctx, rec, stack)
+	sources, err := d.mountVolumes(ctx, rec, stack)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,8 @@ func startStepper(t *testing.T, opts ...harness.Option) *stepper {
 		s.bare, err = s.inventory()
 		assert.NilError(t, err)
 		all := strings.Join(s.bare, "\n")
-		return strings.Count(all, "/e/shims/ID\n") == 1 && strings.Contains(all, "/e/shims/ID/attach.sock") &&
+		return !strings.Contains(all, "(berth-shim) Z") && // one that has ended and is about to be reaped
+			strings.Count(all, "/e/shims/ID\n") == 1 && strings.Contains(all, "/e/shims/ID/attach.sock") &&
 			strings.Count(all, "overlayfs/ID") == 2 // the image's and its mount points
 	})
 	return s
