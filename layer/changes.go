@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 
-	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"golang.org/x/sys/unix"
 
@@ -77,8 +76,7 @@ func (s *Service) ownDir(ctx context.Context, id string) (string, error) {
 // withParent calls fn with the path of what the layer of container id stands on, for reading.
 func (s *Service) withParent(ctx context.Context, id, parent string, fn func(path string) error) error {
 	view := id + "-parent-" + ids.New()
-	leased := leases.WithLease(ctx, leaseID(id))
-	mounts, err := s.storage.Snapshotter().View(leased, view, parent)
+	mounts, err := s.storage.Snapshotter().View(s.Leased(ctx, id), view, parent)
 	if err != nil {
 		return err
 	}

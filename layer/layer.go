@@ -54,7 +54,7 @@ func (s *Service) Path(id string) string { return filepath.Join(s.root, id) }
 // Create makes an empty layer for container id on the snapshot parent, the chain id of an image; empty means on
 // nothing. The container's lease has to exist: see Leased.
 func (s *Service) Create(ctx context.Context, id, parent string) error {
-	ctx = leases.WithLease(s.storage.Context(ctx), leaseID(id))
+	ctx = s.Leased(ctx, id)
 	base, err := s.base(ctx, id, parent)
 	if err == nil {
 		_, err = s.storage.Snapshotter().Prepare(ctx, id, base)

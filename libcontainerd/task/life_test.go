@@ -313,10 +313,7 @@ func TestDaemonDiesInCreate(t *testing.T) {
 
 func TestOOM(t *testing.T) {
 	b := newBench(t)
-	limit := int64(16 * mib)
-	r := b.bundle(func(s *specs.Spec) {
-		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
-	}, "sh", "-c", "read x; exec tail /dev/zero")
+	r := b.bundle(littleMemory, "sh", "-c", "read x; exec tail /dev/zero")
 	r.Stdin = true
 	task := b.create(r)
 	in := b.attach(&task.Process, AttachOptions{Stdin: true})

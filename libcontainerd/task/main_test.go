@@ -165,6 +165,11 @@ func (b *bench) bundle(change func(*specs.Spec), args ...string) CreateRequest {
 	}
 }
 
+// littleMemory changes the spec of a container that is to run out of it.
+func littleMemory(s *specs.Spec) {
+	s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(16 * mib))}}
+}
+
 // create creates a container and sees to its end.
 func (b *bench) create(r CreateRequest) *Task {
 	b.t.Helper()

@@ -129,19 +129,16 @@ func (s *Service) lend(sh *Shim) {
 		s.mu.Lock()
 		s.used[sh] = taken
 		s.mu.Unlock()
-		var late bool
 		select {
 		case <-taken:
 			return
 		case <-time.After(reuseWait):
-			late = true
 		case <-s.ctx.Done():
-			err = s.ctx.Err()
 		}
 		if !s.withdraw(sh) {
 			return
 		}
-		if late { // in order: it may still have output to send to who reads slowly
+		if err = s.ctx.Err(); err == nil { // in order: it may still have output to send to who reads slowly
 			err = s.shutDown(s.ctx, sh.id, sh.conn)
 		}
 	}

@@ -48,10 +48,7 @@ func (b *bench) usedShim(pid int) {
 // A shim serves one container after another, and none of them meets anything of the one before.
 func TestShimIsUsedAgain(t *testing.T) {
 	b := newBench(t)
-	limit := int64(16 * mib)
-	r := b.bundle(func(s *specs.Spec) {
-		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
-	}, "sh", "-c", "echo first; exec tail /dev/zero")
+	r := b.bundle(littleMemory, "sh", "-c", "echo first; exec tail /dev/zero")
 	r.Stdin = true
 	first := b.run(r)
 	pid := shimPid(t, b.svc, first.ShimID())
