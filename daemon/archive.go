@@ -165,6 +165,9 @@ func (d *Daemon) untilRemoved(ctx context.Context, c *container.Container) (_ co
 // volumes are held until release.
 func (d *Daemon) mountedFiles(ctx context.Context, rec *container.Record, o *archive.Options) (release func(), _ error) {
 	o.ReadOnly, o.Mounts = rec.HostConfig.ReadonlyRootfs, archive.MountsOf(rec)
+	if err := d.runs.awaitAdoption(ctx, rec.ID); err != nil {
+		return nil, err
+	}
 	if l := d.runs.of(rec); l != nil && l.process != nil && rec.State.Live() {
 		o.Enter = l.process.EnterMounts
 		return func() {}, nil

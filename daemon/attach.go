@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -47,6 +48,9 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 	})
 	var live *task.Task
 	if o.Stream {
+		if err := d.runs.awaitAdoption(ctx, c.ID); err != nil {
+			return err
+		}
 		live = d.runs.attach(c.ID, w)
 		defer d.runs.leave(c.ID, w)
 	}
@@ -187,18 +191,18 @@ func (d *Daemon) ContainerResize(ctx context.Context, name string, height, width
 		return err
 	}
 	rec := c.Snapshot()
-	l := d.runs.of(rec)
-	switch {
-	case rec.State.Restarting:
+	if rec.State.Restarting {
 		return errdefs.NotFoundf("container %s is restarting: it has no process now", rec.ID)
-	case !rec.State.Running || l == nil:
-		return errdefs.Conflictf("container %s is not running", rec.ID)
+	}
+	l, err := d.runs.await(ctx, rec)
+	if err != nil {
+		return err
 	}
 	if err := l.task.Resize(ctx, uint16(width), uint16(height)); err != nil {
 		return err
 	}
 	d.containers.Tell(c, container.Event{Action: "resize", Attributes: map[string]string{
-		"height": utoa(height), "width": utoa(width),
+		"height": fmt.Sprint(height), "width": fmt.Sprint(width),
 	}})
 	return nil
 }

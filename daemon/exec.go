@@ -17,8 +17,6 @@ import (
 	"github.com/berthd/berth/oci"
 )
 
-func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
-
 // ContainerExecCreate prepares a command in a running container and returns its id.
 func (d *Daemon) ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error) {
 	if len(o.Cmd) == 0 {
@@ -81,35 +79,35 @@ func execEvent(action, id string) container.Event {
 }
 
 // ContainerExecPrepare says why an exec cannot be started, before the connection is taken over for it.
-func (d *Daemon) ContainerExecPrepare(id string) error {
-	_, _, err := d.findExec(id)
+func (d *Daemon) ContainerExecPrepare(ctx context.Context, id string) error {
+	_, _, _, err := d.findExec(ctx, id)
 	return err
 }
 
-// findExec returns an exec, and its container, in which commands can run now.
-func (d *Daemon) findExec(id string) (container.Exec, *container.Container, error) {
-	x, err := d.execs.Get(id)
-	if err != nil {
-		return x, nil, err
+// findExec returns an exec, its container and the run that it was made for, in which commands can run now.
+func (d *Daemon) findExec(ctx context.Context, id string) (x container.Exec, c *container.Container, l *liveRun, err error) {
+	if x, err = d.execs.Get(id); err != nil {
+		return x, nil, nil, err
 	}
-	c, err := d.containers.Get(x.ContainerID)
-	if err != nil {
-		return x, nil, errdefs.NotFoundf("No such container: %s", id)
+	if c, err = d.containers.Get(x.ContainerID); err != nil {
+		return x, nil, nil, errdefs.NotFoundf("No such container: %s", id)
 	}
-	return x, c, canExec(c.Snapshot(), c.ID)
+	rec := c.Snapshot()
+	if err = canExec(rec, c.ID); err == nil {
+		l, err = d.runs.await(ctx, rec)
+	}
+	if err == nil && l.number != x.Run {
+		err = errdefs.Conflictf("container %s is not running", rec.ID)
+	}
+	return x, c, l, err
 }
 
 // ContainerExecStart runs an exec. With streams it returns when the output has ended and the exit code can be inspected,
 // or when the client has gone or detached; without, once the command runs. The command goes on whoever leaves.
 func (d *Daemon) ContainerExecStart(ctx context.Context, id string, o containertypes.ExecStartOptions, streams *containertypes.Streams) error {
-	x, c, err := d.findExec(id)
+	x, c, l, err := d.findExec(ctx, id)
 	if err != nil {
 		return err
-	}
-	rec := c.Snapshot()
-	l := d.runs.of(rec)
-	if l == nil || rec.Run != x.Run {
-		return errdefs.Conflictf("container %s is not running", rec.ID)
 	}
 	if err := d.claimExec(id); err != nil {
 		return err
@@ -301,7 +299,7 @@ const execResizeWait = 10 * time.Second
 
 // ContainerExecResize sets the size of an exec's terminal, once the command runs.
 func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, width uint32) error {
-	_, c, err := d.findExec(id)
+	_, _, l, err := d.findExec(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -314,8 +312,7 @@ func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, wid
 		}
 		return err
 	}
-	l := d.runs.of(c.Snapshot())
-	if !x.State.Running || l == nil {
+	if !x.State.Running {
 		return errdefs.InvalidParameterf("exec process is not started")
 	}
 	return l.task.Execed(x.ID).Resize(ctx, uint16(width), uint16(height))

@@ -89,20 +89,20 @@ const shimPatience = 2 * time.Second
 // signal sends sig to the process of rec's run, by the runtime, and tells it. A paused container is resumed so that it
 // sees the signal. SIGKILL does not depend on shim or runtime.
 func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *container.Record, sig unix.Signal) error {
-	l := d.runs.of(rec)
-	if l == nil { // not adopted yet, or just ended, which is shown in a moment
-		if isOver(ctx, c, rec) {
+	patience := time.Duration(-1)
+	if sig == unix.SIGKILL {
+		patience = shimPatience
+	}
+	send, cancel := within(ctx, patience)
+	defer cancel()
+	l, err := d.runs.await(send, rec)
+	if err != nil {
+		if isOver(ctx, c, rec) { // just now: it is shown in a moment
 			return nil
 		}
-		return errNoShim
+		return err
 	}
-	send := ctx
-	if sig == unix.SIGKILL {
-		var cancel context.CancelFunc
-		send, cancel = context.WithTimeout(ctx, shimPatience)
-		defer cancel()
-	}
-	err := l.task.Kill(send, sig, false)
+	err = l.task.Kill(send, sig, false)
 	if err != nil && sig == unix.SIGKILL {
 		err = l.kill()
 	}

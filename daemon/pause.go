@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/containerd/log"
@@ -10,8 +9,6 @@ import (
 	"github.com/berthd/berth/container"
 	"github.com/berthd/berth/errdefs"
 )
-
-var errNoShim = errdefs.Unavailable(errors.New("the engine has no connection to the container's shim yet"))
 
 // ContainerPause freezes all processes of a container.
 func (d *Daemon) ContainerPause(ctx context.Context, name string) error {
@@ -27,9 +24,9 @@ func (d *Daemon) ContainerPause(ctx context.Context, name string) error {
 		if err := canPause(rec); err != nil {
 			return err
 		}
-		l := d.runs.of(rec)
-		if l == nil {
-			return errNoShim
+		l, err := d.runs.await(ctx, rec)
+		if err != nil {
+			return err
 		}
 		if err := l.task.Pause(ctx); err != nil {
 			return fmt.Errorf("cannot pause container %s: %w", rec.ID, err)
@@ -78,9 +75,9 @@ func canUnpause(rec *container.Record) error {
 
 // resume thaws a paused container. Stop and kill do it without the operation slot.
 func (d *Daemon) resume(ctx context.Context, c *container.Container, rec *container.Record) error {
-	l := d.runs.of(rec)
-	if l == nil {
-		return errNoShim
+	l, err := d.runs.await(ctx, rec)
+	if err != nil {
+		return err
 	}
 	if err := l.task.Resume(ctx); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", rec.ID, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/log"
 
@@ -121,6 +122,13 @@ func (d *Daemon) erase(ctx context.Context, c *container.Container) error {
 func (d *Daemon) slay(ctx context.Context, c *container.Container, rec *container.Record) error {
 	if rec.State.Restarting {
 		notRestarting(c, rec.Run)
+		return nil
+	}
+	if d.runs.of(rec) == nil && rec.Task != nil && !isOver(ctx, c, rec) { // the forced removal cut its adoption short
+		if err := d.reap(ctx, c.ID, rec.Task); err != nil {
+			return err
+		}
+		d.exited(c, rec.Run, task.Exit{Code: 137, At: time.Now()}, nil)
 		return nil
 	}
 	if err := d.signal(ctx, c, rec, 9); err != nil {

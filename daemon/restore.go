@@ -42,8 +42,12 @@ func (d *Daemon) restore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if rec := c.Snapshot(); rec.Desired == container.Gone {
+		rec := c.Snapshot()
+		if rec.Desired == container.Gone {
 			showRemoval(c, rec.Run)
+		}
+		if mayRun(rec) {
+			d.runs.expect(c.ID)
 		}
 		d.work.Go(func() {
 			defer close(restored[c.ID])
@@ -73,11 +77,18 @@ func (d *Daemon) restoreOne(
 		return nil
 	}
 	d.feedLog(c)
-	if rec.Task != nil && rec.State.Ended != rec.Run && d.adopt(ctx, c, rec, begun) {
-		return d.afterAdoption(c)
+	if mayRun(rec) {
+		adopted := d.adopt(ctx, c, rec, begun)
+		d.runs.adopted(c.ID)
+		switch {
+		case adopted && c.Snapshot().Desired == container.Gone: // it was asked for while it ran
+			return func(ctx context.Context) { d.finishRemoval(ctx, c) }
+		case adopted:
+			return nil
+		}
 	}
 	d.loseExecs(begun)
-	if err := d.settle(ctx, c); err != nil {
+	if err := d.settle(ctx, c); err != nil && ctx.Err() == nil {
 		log.G(ctx).WithError(err).Errorf("what container %s had for its last run cannot be given back", c.ID)
 	}
 	// A daemon that died while files were copied out of a stopped container has left its layer mounted.
@@ -85,12 +96,9 @@ func (d *Daemon) restoreOne(
 	return d.resumeIntent(c, restored)
 }
 
-// afterAdoption removes a container whose removal was asked for while it ran.
-func (d *Daemon) afterAdoption(c *container.Container) func(context.Context) {
-	if c.Snapshot().Desired == container.Gone {
-		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
-	}
-	return nil
+// mayRun tells whether an earlier daemon began a run whose end it did not see.
+func mayRun(rec *container.Record) bool {
+	return !rec.Damaged && rec.Task != nil && rec.State.Ended != rec.Run
 }
 
 // resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its

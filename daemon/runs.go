@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 	"github.com/berthd/berth/daemon/logger"
 	"github.com/berthd/berth/daemon/logger/feed"
 	"github.com/berthd/berth/daemon/stats"
+	"github.com/berthd/berth/errdefs"
 	"github.com/berthd/berth/internal/pidfd"
 	"github.com/berthd/berth/libcontainerd/task"
 )
@@ -22,9 +25,10 @@ type runs struct {
 
 	checks, failedChecks atomic.Uint64 // of health, since the start
 
-	mu      sync.Mutex
-	live    map[string]*liveRun
-	waiting map[string][]*waiter
+	mu       sync.Mutex
+	live     map[string]*liveRun
+	adopting map[string]chan struct{} // runs of an earlier daemon: closed when it is known whether one goes on
+	waiting  map[string][]*waiter
 }
 
 type liveRun struct {
@@ -47,7 +51,10 @@ func newWaiter(opts task.AttachOptions) *waiter {
 }
 
 func newRuns(w *work) *runs {
-	return &runs{feeds: feed.New(w.ctx, w.Go), live: map[string]*liveRun{}, waiting: map[string][]*waiter{}}
+	return &runs{
+		feeds: feed.New(w.ctx, w.Go), live: map[string]*liveRun{}, adopting: map[string]chan struct{}{},
+		waiting: map[string][]*waiter{},
+	}
 }
 
 // begin makes l the live run of a container and returns who waited for it.
@@ -55,6 +62,7 @@ func (r *runs) begin(id string, l *liveRun) []*waiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.live[id] = l
+	r.adoptedLocked(id)
 	ws := r.waiting[id]
 	delete(r.waiting, id)
 	return ws
@@ -77,6 +85,54 @@ func (r *runs) of(rec *container.Record) *liveRun {
 		return l
 	}
 	return nil
+}
+
+// expect says that a container may have a run that is still to be adopted, until adopted is called.
+func (r *runs) expect(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.adopting[id] = make(chan struct{})
+}
+
+// adopted says that the run of a container that was expected has begun here, or is over.
+func (r *runs) adopted(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.adoptedLocked(id)
+}
+
+func (r *runs) adoptedLocked(id string) {
+	if known := r.adopting[id]; known != nil {
+		close(known)
+		delete(r.adopting, id)
+	}
+}
+
+// awaitAdoption waits until the run of an earlier daemon that a container may have is adopted, or found to be over.
+func (r *runs) awaitAdoption(ctx context.Context, id string) error {
+	r.mu.Lock()
+	known := r.adopting[id]
+	r.mu.Unlock()
+	if known == nil {
+		return nil
+	}
+	select {
+	case <-known:
+		return nil
+	case <-ctx.Done():
+		return errdefs.Unavailable(fmt.Errorf("the container's shim has not answered yet since the engine was started: %w", context.Cause(ctx)))
+	}
+}
+
+// await is of for who needs the run: one that is still to be adopted is waited for, and none is an error.
+func (r *runs) await(ctx context.Context, rec *container.Record) (*liveRun, error) {
+	if err := r.awaitAdoption(ctx, rec.ID); err != nil {
+		return nil, err
+	}
+	if l := r.of(rec); l != nil {
+		return l, nil
+	}
+	return nil, errdefs.Conflictf("container %s is not running", rec.ID)
 }
 
 // attach returns the live task, or queues w for the next run.

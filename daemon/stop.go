@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +115,9 @@ func (d *Daemon) terminate(ctx context.Context, c *container.Container, sig unix
 		return err
 	}
 	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
-	if err := d.signal(ctx, c, rec, sig); err != nil {
+	tell, cancel := within(ctx, cmp.Or(timeout, shimPatience)) // a shim that hangs does not hold up the rest
+	defer cancel()
+	if err := d.signal(tell, c, rec, sig); err != nil {
 		log.G(ctx).WithError(err).Warnf("signal %d could not be sent to container %s", sig, c.ID)
 		timeout = min(timeout, directKillWait)
 	}
@@ -143,15 +146,20 @@ func awaitNoRestart(ctx context.Context, c *container.Container) (*container.Rec
 	return c.Await(ctx, func(now *container.Record) bool { return now.Removed || !now.State.Restarting })
 }
 
+// within is context.WithTimeout; below zero: for ever.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if d < 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
 // awaitFor is Container.Await for a while; below zero: for ever.
 func awaitFor(ctx context.Context, c *container.Container, d time.Duration, done func(*container.Record) bool) (bool, error) {
 	if done(c.Snapshot()) { // as nearly always: no timer
 		return true, nil
 	}
-	wait, cancel := ctx, func() {}
-	if d >= 0 {
-		wait, cancel = context.WithTimeout(ctx, d)
-	}
+	wait, cancel := within(ctx, d)
 	defer cancel()
 	rec, err := c.Await(wait, done)
 	if err != nil && ctx.Err() != nil {
@@ -178,11 +186,8 @@ func (d *Daemon) stopAll(ctx context.Context, timeout time.Duration) {
 			}
 		}
 	}
-	if longest >= 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, longest)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, longest)
+	defer cancel()
 	for _, c := range live {
 		wg.Go(func() {
 			rec := c.Snapshot()

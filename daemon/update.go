@@ -62,9 +62,9 @@ func (d *Daemon) update(ctx context.Context, c *container.Container, rec *contai
 	if !rec.State.Live() || reflect.DeepEqual(hc.Resources, rec.HostConfig.Resources) {
 		return recordLimits(c, hc, req)
 	}
-	l := d.runs.of(rec)
-	if l == nil {
-		return errNoShim
+	l, err := d.runs.await(ctx, rec)
+	if err != nil {
+		return err
 	}
 	if _, err := c.Update(func(in *container.Intent) error { in.Task = in.Task.Limited(hc); return nil }); err != nil {
 		return err

@@ -2,13 +2,15 @@ package integration
 
 import (
 	"fmt"
-	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/berthd/berth/integration/harness"
 )
@@ -61,19 +63,76 @@ func TestAnswersBeforeAdoption(t *testing.T) {
 		signal("CONT")
 	}
 	for _, id := range ids {
-		d.Eventually("it is adopted", func() bool {
-			out, code := tryExec(d, id, "echo", "adopted")
-			return code == 0 && out == "adopted\n"
-		})
+		out, code := d.Exec(id, "echo", "adopted")
+		assert.Equal(t, code, 0)
+		assert.Equal(t, out, "adopted\n")
 	}
 }
 
-// tryExec is Exec for a container that may not be ready for it.
-func tryExec(d *harness.Daemon, id string, cmd ...string) (string, int) {
-	if resp := d.HTTP("POST", "/containers/"+id+"/exec", harness.M{"Cmd": []string{"true"}}); resp.Status != http.StatusCreated {
-		return resp.Body, -1
+// Who asks for what takes the shim of a container that is still to be adopted gets it when that answers: nobody is told
+// that the container does not run, and a stop keeps its patience.
+func TestCommandsBeforeAdoption(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	const script = "trap 'echo usr1' USR1; trap 'echo bye; exit 7' TERM; echo mounted >/tmpfs/file; echo ready; while :; do sleep 0.1; done"
+	spec := harness.Spec("sh", "-c", script)
+	spec["HostConfig"].(harness.M)["Tmpfs"] = harness.M{"/tmpfs": ""}
+	var shims []func(signal string)
+	for _, name := range []string{"goes-on", "ends", "removed"} {
+		d.Create(name, spec)
+		d.API.Start(name)
+		d.Eventually("it is ready", func() bool { return d.Log(name) == "ready\n" })
+		shims = append(shims, shimOf(t, d, name))
 	}
-	return d.Exec(id, cmd...)
+	d.Kill9()
+	for _, signal := range shims {
+		signal("STOP")
+	}
+	d.Start()
+	var e struct{ ID string }
+	d.OK("POST", "/containers/goes-on/exec", harness.M{"Cmd": []string{"echo", "inside"}, "AttachStdout": true}, &e)
+
+	early := make(chan string, 6)
+	answers := map[string]chan harness.Response{}
+	for _, what := range []string{
+		"POST /exec/" + e.ID + "/start", "GET /containers/goes-on/archive?path=/tmpfs/file", "POST /containers/goes-on/kill?signal=USR1",
+		"POST /containers/goes-on/resize?h=1&w=1", "POST /containers/ends/attach?stream=1&stdout=1", "POST /containers/ends/stop?t=60",
+	} {
+		answers[what] = make(chan harness.Response, 1)
+		go func() {
+			method, path, _ := strings.Cut(what, " ")
+			resp, _ := d.Try(method, path, harness.M{}) // the zero Response if it fails
+			answers[what] <- resp
+			early <- what
+		}()
+	}
+	select {
+	case what := <-early:
+		resp := <-answers[what]
+		t.Fatalf("%s was answered without the shim: %d %q", what, resp.Status, resp.Body)
+	case <-time.After(300 * time.Millisecond): // for the daemon to answer wrongly
+	}
+	pid := d.Inspect("removed").State.Pid
+	d.OK("DELETE", "/containers/removed?force=1", nil, nil) // it takes no shim
+	_, err := os.Stat(d.Sandbox.Proc(pid))
+	assert.Assert(t, os.IsNotExist(err))
+	for _, signal := range shims[:2] {
+		signal("CONT")
+	}
+	for what, answer := range answers {
+		resp := <-answer
+		assert.Check(t, resp.Status >= 200 && resp.Status < 300, "%s: %d %s", what, resp.Status, resp.Body)
+		switch {
+		case strings.Contains(what, "/exec/"):
+			assert.Check(t, is.Equal(harness.Unframe(resp.Body), "inside\n"))
+		case strings.Contains(what, "/archive"):
+			assert.Check(t, is.Contains(resp.Body, "mounted\n"), "what the process sees")
+		case strings.Contains(what, "/attach"):
+			assert.Check(t, is.Equal(harness.Unframe(resp.Body), "bye\n"))
+		}
+	}
+	d.Eventually("it got the signal", func() bool { return d.Log("goes-on") == "ready\nusr1\n" })
+	assert.Equal(t, d.Inspect("ends").State.ExitCode, 7)
 }
 
 // BenchmarkRestart kills a daemon with 1,000 stopped and 50 running containers, and measures from the start of the next
@@ -91,9 +150,7 @@ func BenchmarkRestart(b *testing.B) {
 				took[name] = append(took[name], d.Age())
 			}
 			for _, id := range ids { // else the next one is killed in the middle of the adoption
-				d.Eventually("it is adopted", func() bool {
-					return d.HTTP("POST", "/containers/"+id+"/kill?signal=CONT", nil).Status == 204
-				})
+				d.OK("POST", "/containers/"+id+"/kill?signal=CONT", nil, nil)
 			}
 		}
 	}

@@ -52,7 +52,7 @@ type Backend interface {
 
 	ContainerExecCreate(ctx context.Context, name string, o containertypes.ExecOptions) (string, error)
 	ContainerExecInspect(id string) (*containertypes.ExecInspect, error)
-	ContainerExecPrepare(id string) error
+	ContainerExecPrepare(ctx context.Context, id string) error
 	// ContainerExecStart runs detached when streams is nil.
 	ContainerExecStart(ctx context.Context, id string, o containertypes.ExecStartOptions, streams *containertypes.Streams) error
 	ContainerExecResize(ctx context.Context, id string, height, width uint32) error

@@ -51,7 +51,7 @@ func (rt *router) execStart(w http.ResponseWriter, r *http.Request) error {
 	if _, err := versions.Request(versions.FromContext(r.Context()), &o); err != nil {
 		return err
 	}
-	if err := rt.backend.ContainerExecPrepare(id); err != nil {
+	if err := rt.backend.ContainerExecPrepare(r.Context(), id); err != nil {
 		return err
 	}
 	if o.Detach {
