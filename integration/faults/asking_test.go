@@ -341,6 +341,7 @@ func TestAskingNeverWaits(t *testing.T) {
 	}
 	t.Run("death while paused", func(t *testing.T) { testDeathWhilePaused(all.with(t)) })
 	t.Run("restart after silence", func(t *testing.T) { testRestartAfterSilence(all.with(t)) })
+	t.Run("stop in silence", func(t *testing.T) { testStopInSilence(all.with(t)) })
 }
 
 // A frozen process of cgroup v1 dies when it is thawed, one of v2 at once.
@@ -366,6 +367,18 @@ func testRestartAfterSilence(s *scene) {
 	s.signal("CONT", pid)
 	s.Eventually("it is started again", func() bool { return s.Inspect(s.id).State.Running })
 	assert.DeepEqual(s.t, s.dies(), []string{"137"})
+	s.Remove(s.id)
+}
+
+// A stop whose signal nobody delivers ends in a SIGKILL that takes no shim.
+func testStopInSilence(s *scene) {
+	s.run(nil, "sleep", "1000")
+	pid := s.shim()
+	s.signal("STOP", pid)
+	s.OK("POST", "/containers/"+s.id+"/stop?t=1", nil, nil)
+	assert.Assert(s.t, !s.Inspect(s.id).State.Running)
+	s.signal("CONT", pid)
+	assert.Equal(s.t, s.Wait(s.id), 137)
 	s.Remove(s.id)
 }
 
