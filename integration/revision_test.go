@@ -26,7 +26,7 @@ import (
 func TestSoakRevisions(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
-	length := 8 * time.Second
+	length := 30 * time.Second
 	if *soak > 1 {
 		length = time.Duration(*soak) * 36 * time.Second
 	}
