@@ -162,10 +162,11 @@ func (d *Daemon) endChange(ctx context.Context, c *container.Container) error {
 	if rec.Network.Changing == "" {
 		return nil
 	}
-	if n, err := d.networks.Find(rec.Network.Changing); err == nil && rec.Network.Networks[n.Name] != nil {
+	n, _ := d.networks.Find(rec.Network.Changing) // it may have gone
+	if n != nil && rec.Network.Networks[n.Name] != nil {
 		return d.leave(ctx, c, n)
 	}
-	set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network)
+	set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network, n)
 	if err != nil {
 		return err
 	}

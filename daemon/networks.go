@@ -151,7 +151,7 @@ func (d *Daemon) unlink(ctx context.Context, path string) error {
 		if err != nil || !connected(rec) {
 			return err
 		}
-		set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network)
+		set, err := d.networks.Refresh(ctx, d.networkContainer(&rec.Intent), rec.Network, nil)
 		if err != nil {
 			return err
 		}

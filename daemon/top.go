@@ -2,12 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"os/exec"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/container"
@@ -17,109 +11,23 @@ import (
 
 // ContainerTop lists the processes of a container as the host's ps shows them with psArgs.
 func (d *Daemon) ContainerTop(ctx context.Context, name, psArgs string) (containertypes.TopResponse, error) {
-	var resp containertypes.TopResponse
-	for _, m := range rePSTitle.FindAllStringSubmatch(psArgs, -1) {
-		if m[1] != "pid" {
-			return resp, errdefs.Systemf("specifying \"%s=%s\" is not allowed", m[1], m[2])
-		}
+	if err := stats.CheckPS(psArgs); err != nil {
+		return containertypes.TopResponse{}, err
 	}
 	c, err := d.containers.Get(name)
 	if err != nil {
-		return resp, err
+		return containertypes.TopResponse{}, err
 	}
 	rec := c.Snapshot()
 	if !rec.State.Running {
-		return resp, errdefs.Conflictf("container %s is not running", rec.ID)
+		return containertypes.TopResponse{}, errdefs.Conflictf("container %s is not running", rec.ID)
 	}
 	if rec.State.Restarting {
-		return resp, errdefs.Conflictf("Container %s is restarting, wait until the container is running", rec.ID)
+		return containertypes.TopResponse{}, errdefs.Conflictf("Container %s is restarting, wait until the container is running", rec.ID)
 	}
-	pids, err := stats.Pids(rec.ID, rec.State.Pid)
-	if err != nil {
-		return resp, err
-	}
-	out, err := ps(ctx, psArgs, pids)
-	if err != nil {
-		return resp, err
-	}
-	if resp, err = parsePS(out, pids); err != nil {
-		return resp, err
-	}
-	d.containers.Tell(c, container.Event{Action: "top"})
-	return resp, nil
-}
-
-// rePSTitle finds a column that is given another title. PID has to be the processes' ids.
-var rePSTitle = regexp.MustCompile(`\s(\S*)=\s*(PID\S*)`)
-
-// ps runs the host's ps: first for these processes alone, then, as not all arguments go with that, for all.
-func ps(ctx context.Context, args string, pids []int) ([]byte, error) {
-	var list []string
-	for _, pid := range pids {
-		list = append(list, strconv.Itoa(pid))
-	}
-	own := strings.Fields(args)
-	out, err := exec.CommandContext(ctx, "ps", append(slices.Clone(own), "-q"+strings.Join(list, ","))...).Output()
-	if err == nil || errors.Is(err, exec.ErrNotFound) || ctx.Err() != nil {
-		return out, psError(err)
-	}
-	out, err = exec.CommandContext(ctx, "ps", own...).Output()
-	return out, psError(err)
-}
-
-func psError(err error) error {
+	resp, err := stats.PS(ctx, rec.ID, rec.State.Pid, psArgs)
 	if err == nil {
-		return nil
+		d.containers.Tell(c, container.Event{Action: "top"})
 	}
-	if errors.Is(err, exec.ErrNotFound) {
-		return errdefs.Systemf("the processes cannot be listed: install ps on the host (Debian's package procps): %w", err)
-	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
-		first, _, _ := strings.Cut(string(exit.Stderr), "\n") // the others explain how to call it
-		return errdefs.Systemf("ps: %s", first)
-	}
-	return errdefs.Systemf("Error running ps: %w", err)
-}
-
-// parsePS takes the rows of the given processes out of what ps wrote. The last column may have blanks in it.
-func parsePS(out []byte, pids []int) (containertypes.TopResponse, error) {
-	titles, rows, _ := strings.Cut(string(out), "\n")
-	resp := containertypes.TopResponse{Titles: strings.Fields(titles), Processes: [][]string{}}
-	at := slices.Index(resp.Titles, "PID")
-	if at < 0 {
-		return resp, errdefs.Systemf("Couldn't find PID field in ps output")
-	}
-	ours := false // of the process in the row before
-	for row := range strings.Lines(rows) {
-		fields := strings.Fields(row)
-		if len(fields) == 0 {
-			continue
-		}
-		if fields[0] == "-" { // a thread of the process in the row before
-			if ours {
-				resp.Processes = append(resp.Processes, joinLast(fields, len(resp.Titles)))
-			}
-			continue
-		}
-		if len(fields) <= at {
-			return resp, errdefs.Systemf("Unexpected row of ps: %q", row)
-		}
-		pid, err := strconv.Atoi(fields[at])
-		if err != nil {
-			return resp, errdefs.Systemf("Unexpected pid '%s': %w", fields[at], err)
-		}
-		if ours = slices.Contains(pids, pid); ours {
-			resp.Processes = append(resp.Processes, joinLast(fields, len(resp.Titles)))
-		}
-	}
-	return resp, nil
-}
-
-// joinLast makes n fields of them.
-func joinLast(fields []string, n int) []string {
-	if len(fields) <= n {
-		return fields
-	}
-	return append(slices.Clone(fields[:n-1]), strings.Join(fields[n-1:], " "))
+	return resp, err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/berthd/berth/internal/undo"
 	"github.com/berthd/berth/libnetwork/bridge"
 	"github.com/berthd/berth/libnetwork/dns"
+	"github.com/berthd/berth/libnetwork/macvlan"
 )
 
 // Container is what networks need to know of a container, beside its network.Settings.
@@ -255,10 +256,18 @@ func (s *Service) Disconnect(ctx context.Context, c Container, set network.Setti
 	return set, err
 }
 
-// Refresh has routes, published ports and firewall follow the networks and links that a running container has.
-func (s *Service) Refresh(ctx context.Context, c Container, set network.Settings) (network.Settings, error) {
+// Refresh has routes, published ports and firewall follow the networks and links that a running container has. It takes away
+// what the container has of cut, a network that an earlier daemon did not come to connect it to; nil where there is none.
+func (s *Service) Refresh(ctx context.Context, c Container, set network.Settings, cut *Network) (network.Settings, error) {
 	set = set.Clone()
-	return set, s.alter(ctx, c, &set, func(*sandbox, *netlink.Handle, *undo.Stack) error { return nil })
+	return set, s.alter(ctx, c, &set, func(sb *sandbox, h *netlink.Handle, _ *undo.Stack) error {
+		if cut == nil || cut.Driver != driverMacvlan && cut.Driver != driverIpvlan {
+			return nil // an interface of a bridge has gone with the host's end
+		}
+		return macvlan.Unplug(s.host, h, cut.Device, func(name string) bool {
+			return slices.ContainsFunc(sb.endpoints, func(ep *endpoint) bool { return ep.iface == name })
+		})
+	})
 }
 
 // alter changes the networks of a running container, and its links to c's: afterwards routes, published ports and firewall

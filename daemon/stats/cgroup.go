@@ -49,8 +49,8 @@ func Read(id string, pid int) (containertypes.StatsResponse, error) {
 	return s, nil
 }
 
-// Pids returns the ids of all processes of container id, whose main process is pid.
-func Pids(id string, pid int) (pids []int, _ error) {
+// processes returns the ids of all processes of container id, whose main process is pid.
+func processes(id string, pid int) (pids []int, _ error) {
 	if cgroups.Mode() == cgroups.Unified {
 		g, err := unified(id, pid)
 		if err != nil {

@@ -271,7 +271,10 @@ func (s *stepper) each(ops []operation) {
 // name has one owner, and nothing is left over.
 func TestSoakKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
-	startStepper(t).each(operations)
+	startStepper(t, func(d *harness.Daemon) {
+		out, err := d.Sandbox.Command("ip", "link", "add", "cable", "type", "veth", "peer", "name", "end").CombinedOutput()
+		assert.NilError(t, err, "%s", out)
+	}).each(operations)
 }
 
 // A power cut at any step leaves what the daemon has synced, and no more: what was answered has happened, and the rest is

@@ -283,6 +283,21 @@ var operations = []operation{
 		passes: []string{"made the device veth", "replaced record.json", "wrote the container's hosts"},
 	},
 	{
+		name: "connect to a macvlan network",
+		runs: true,
+		prepare: func(s *stepper) {
+			assert.NilError(s.t, s.try("POST", "/networks/create", harness.M{
+				"Name": "on-cable", "Driver": "macvlan", "Options": harness.M{"parent": "cable"},
+			}))
+			runFull(s)
+		},
+		do: func(s *stepper) error {
+			return s.try("POST", "/networks/on-cable/connect", harness.M{"Container": "one"})
+		},
+		check:  func(s *stepper) bool { s.checkRuns("one"); return s.onNetworks() == 2 },
+		passes: []string{"made the interface", "replaced record.json", "wrote the container's hosts"},
+	},
+	{
 		name: "disconnect",
 		runs: true,
 		prepare: func(s *stepper) {

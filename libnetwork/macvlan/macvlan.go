@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/berthd/berth/internal/step"
 	"github.com/berthd/berth/libnetwork/bridge"
 )
 
@@ -114,5 +115,26 @@ func Plug(h *netlink.Handle, p Port) error {
 	if err := h.LinkAdd(link); err != nil {
 		return fmt.Errorf("make the %s interface on %s: %w", p.Driver, p.Parent, err)
 	}
+	step.Reached("made the interface", p.Name)
 	return nil
+}
+
+// Unplug removes the interfaces on a parent from a container's network namespace, which inside is for, but for those that
+// are to be kept.
+func Unplug(h, inside *netlink.Handle, parent string, kept func(name string) bool) error {
+	on, err := h.LinkByName(parent)
+	if err != nil {
+		return fmt.Errorf("the parent interface %s: %w", parent, err)
+	}
+	links, err := inside.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if (l.Type() == "macvlan" || l.Type() == "ipvlan") && a.ParentIndex == on.Attrs().Index && !kept(a.Name) {
+			err = errors.Join(err, bridge.Remove(inside, a.Name))
+		}
+	}
+	return err
 }
