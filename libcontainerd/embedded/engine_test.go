@@ -78,7 +78,7 @@ func TestSecondEngineOnOneRootIsRefusedAtOnce(t *testing.T) {
 	_, err = Start(t.Context(), Config{Root: root})
 	assert.ErrorContains(t, err, fmt.Sprintf("is in use by another engine (process %d)", os.Getpid()))
 	assert.Assert(t, errdefs.IsConflict(err))
-	assert.Assert(t, time.Since(begin) < time.Second)
+	assert.Assert(t, time.Since(begin) < 10*time.Second)
 	assert.NilError(t, e.Close(t.Context()))
 	start(t, Config{Root: root})
 }
