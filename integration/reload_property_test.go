@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -173,6 +174,15 @@ func (r *reloads) reached() []string {
 func (r *reloads) checkFresh(c configReport) {
 	dir, err := os.MkdirTemp(os.Getenv("SANDBOX"), "f")
 	assert.NilError(r.t, err)
+	before := devices(r.t)
+	defer func() { // its bridge stays, as dockerd's does, and keeps a pool of addresses
+		for _, name := range devices(r.t) {
+			if !slices.Contains(before, name) {
+				out, err := exec.Command("ip", "link", "delete", name).CombinedOutput()
+				assert.NilError(r.t, err, "%s", out)
+			}
+		}
+	}()
 	fresh, err := berth.New(r.t.Context(), berth.Options{
 		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "e"), ConfigFile: r.file(),
 		ShimPath: harness.ShimPath(),
@@ -193,6 +203,15 @@ func (r *reloads) checkFresh(c configReport) {
 	for i := range f.Keys {
 		assert.Equal(r.t, f.Keys[i].Origin, c.Keys[i].Origin, f.Keys[i].Key)
 	}
+}
+
+func devices(t *testing.T) (names []string) {
+	all, err := net.Interfaces()
+	assert.NilError(t, err)
+	for _, dev := range all {
+		names = append(names, dev.Name)
+	}
+	return names
 }
 
 // random is a file in which nothing is wrong.
