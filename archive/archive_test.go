@@ -293,3 +293,32 @@ func TestMounts(t *testing.T) {
 	_, err = archive.Open(archive.Options{Root: root, Mounts: []archive.Mount{{Destination: "/x", Source: bound + "/nope"}}})
 	assert.ErrorContains(t, err, "has gone")
 }
+
+// The kernel takes a mount away with its mount point, if that is removed from outside of the mount's namespace.
+func TestUnpackLeavesMounts(t *testing.T) {
+	root, bound := container(t), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(bound, "file"), []byte("mine"), 0o644))
+	tree := open(t, archive.Options{Root: root, Mounts: []archive.Mount{
+		{Destination: "/etc/file", Source: filepath.Join(bound, "file")}, {Destination: "/ld/sub/bound", Source: bound},
+	}})
+	file := tar.Header{Typeflag: tar.TypeReg}
+	for _, tc := range []struct{ path, name, mount string }{
+		{"/etc", "file", "/etc/file"}, {"/", "etc/file", "/etc/file"}, {"/d/up", "file", "/etc/file"}, {"/", "etc", "/etc/file"},
+		{"/d/sub", "bound", "/d/sub/bound"}, {"/", "d", "/d/sub/bound"}, {"/", "ld/sub", "/d/sub/bound"},
+	} {
+		file.Name = tc.name
+		err := tree.Unpack(t.Context(), bytes.NewReader(entries(t, file)), tc.path, archive.UnpackOptions{})
+		assert.ErrorContains(t, err, "device or resource busy: "+tc.mount+" is a mount of the container")
+		assert.Assert(t, errdefs.IsInvalidParameter(err), "%v", err)
+	}
+	for _, p := range []string{"/etc/file", "/d/sub/bound/file"} {
+		st, err := tree.Stat(p)
+		assert.NilError(t, err)
+		assert.Equal(t, st.Size, int64(len("mine")), p)
+	}
+	file.Name = "file" // below a mount it is replaced
+	must(t, tree.Unpack(t.Context(), bytes.NewReader(entries(t, file)), "/d/sub/bound", archive.UnpackOptions{}))
+	b, err := os.ReadFile(filepath.Join(bound, "file"))
+	assert.NilError(t, err)
+	assert.Assert(t, string(b) != "mine")
+}

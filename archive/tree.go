@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -44,7 +45,8 @@ type Options struct {
 // Tree is the file system of a container, held open. It keeps what it shows: a container that ends or is removed
 // meanwhile, a mount that goes, do not change it.
 type Tree struct {
-	root *os.File // O_PATH, of a detached tree of mounts that goes with it
+	root   *os.File // O_PATH, of a detached tree of mounts that goes with it
+	mounts []string // where something is mounted over the layer, without links
 }
 
 // Open puts together what a container sees: its layer and its mounts, but not what every container has of the kernel's
@@ -56,7 +58,7 @@ func Open(o Options) (*Tree, error) {
 	})
 	t := &Tree{}
 	err := netns.OnLostThread(func() (err error) {
-		t.root, err = o.assemble()
+		t.root, t.mounts, err = o.assemble()
 		return err
 	})
 	if err != nil {
@@ -71,38 +73,43 @@ func (t *Tree) Close() error { return t.root.Close() }
 const cloneTree = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 
 // assemble makes the tree in a mount namespace of the thread's own, where nothing propagates to the host's, and returns
-// a copy that outlives it.
-func (o *Options) assemble() (*os.File, error) {
+// a copy that outlives it, and where the mounts are.
+func (o *Options) assemble() (_ *os.File, at []string, err error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-		return nil, fmt.Errorf("make a mount namespace: %w", err)
+		return nil, nil, fmt.Errorf("make a mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make mounts private: %w", err)
+		return nil, nil, fmt.Errorf("make mounts private: %w", err)
 	}
 	mounts, err := o.running()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer closeAll(mounts)
 	root, err := openTree(unix.AT_FDCWD, o.Root, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close()
 	if err := unix.MoveMount(int(root.Fd()), "", unix.AT_FDCWD, o.Root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return nil, fmt.Errorf("mount the layer: %w", err)
+		return nil, nil, fmt.Errorf("mount the layer: %w", err)
 	}
 	for i, m := range o.Mounts {
-		if err := m.attach(root, mounts[i], o.Enter != nil); err != nil {
-			return nil, fmt.Errorf("mount %s: %w", m.Destination, err)
+		p, err := m.attach(root, mounts[i], o.Enter != nil)
+		if err != nil {
+			return nil, nil, fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		if p != "" {
+			at = append(at, p)
 		}
 	}
 	if o.ReadOnly {
 		if err := readOnly(root); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return openTree(int(root.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	tree, err := openTree(int(root.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	return tree, at, err
 }
 
 // running returns copies of the mounts as they are in the container's namespace; nil for those that are not there, and
@@ -176,35 +183,37 @@ func mountedAt(root *os.File, path string) (*os.File, error) {
 	return openTree(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
 }
 
-// attach puts a mount into the tree: that of the running container, or one of the source.
-func (m Mount) attach(root, mounted *os.File, runs bool) error {
+// attach puts a mount into the tree: that of the running container, or one of the source. It returns where it is now;
+// empty when there is nothing to mount.
+func (m Mount) attach(root, mounted *os.File, runs bool) (string, error) {
 	if mounted == nil {
 		if runs || m.Source == "" {
-			return nil
+			return "", nil
 		}
 		var err error
 		if mounted, err = m.source(); err != nil {
-			return err
+			return "", err
 		}
 		defer mounted.Close()
 	}
 	at, err := m.mountPoint(root, mounted)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer at.Close()
+	p := path.Join("/", strings.TrimPrefix(pathOf(at), pathOf(root)))
 	if err := unix.MoveMount(int(mounted.Fd()), "", int(at.Fd()), "",
 		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
-		return err
+		return "", err
 	}
 	// What is mounted below it must not show in its peers on the host.
 	if err := unix.Mount("", fdPath(mounted), "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
+		return "", err
 	}
 	if m.ReadOnly && !runs { // else it is as it is in the container
-		return readOnly(mounted)
+		return p, readOnly(mounted)
 	}
-	return nil
+	return p, nil
 }
 
 // source copies what is to be mounted in a container that does not run.

@@ -229,7 +229,8 @@ func (u *unpacker) in(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// makeWay removes what stands where an entry goes, unless both are directories.
+// makeWay removes what stands where an entry goes, unless both are directories. What is mounted stays: here is not the
+// namespace of the mount, so the kernel would let go of it, and the running container would lose it.
 func (u *unpacker) makeWay(parent *os.File, name, p string, h *tar.Header) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(parent.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -247,6 +248,13 @@ func (u *unpacker) makeWay(parent *os.File, name, p string, h *tar.Header) error
 		return errdefs.Systemf("cannot overwrite directory %q with non-directory %q", p, u.dest)
 	case u.KeepKind && becomes:
 		return errdefs.Systemf("cannot overwrite non-directory %q with directory %q", p, u.dest)
+	}
+	here := path.Join(pathOf(parent), name)
+	for _, m := range u.tree.mounts {
+		if m == here || strings.HasPrefix(m, here+"/") {
+			return errdefs.InvalidParameterf("cannot replace %s: device or resource busy: %s is a mount of the container; "+
+				"change what is mounted there instead", p, m)
+		}
 	}
 	root, err := os.OpenRoot(fdPath(parent))
 	if err != nil {

@@ -89,7 +89,7 @@ func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		cli.Run(append(append([]string{"cp"}, options...), from, to)...)
 	}
 
-	cli.Run("create", "--name", "box", "--network", "none", "-v", bound+":/bound", "-v", "/volume", "--tmpfs", "/fast", "-u", "daemon",
+	cli.Run("create", "--name", "box", "--network", "none", "-v", bound+":/bound", "-v", "/volume", "-v", bound+"/there:/conf", "--tmpfs", "/fast", "-u", "daemon",
 		"busybox", "sleep", "1000")
 	t.Cleanup(func() { cli.Try("rm", "-f", "box") })
 	for _, state := range []string{"created", "running", "paused", "exited"} {
@@ -133,6 +133,14 @@ func cliCopy(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 	assert.Equal(t, read("followed"), "x\n")
 	cp(host("d/link"), "box:/tmp/followed", "-L")
 	assert.Equal(t, cli.Run("exec", "-u", "root", "box", "cat", "/tmp/followed"), "x")
+
+	// what is mounted on a file stays, and stays mounted
+	for _, p := range []string{"/etc/hosts", "/conf"} {
+		r := cli.Try("cp", host("f"), "box:"+p)
+		assert.Equal(t, r.Code, 1, p)
+		assert.Assert(t, cmp.Contains(r.Stderr, "device or resource busy"))
+		assert.Equal(t, cli.Run("exec", "box", "grep", "-c", " "+p+" ", "/proc/mounts"), "1")
+	}
 
 	// a tmpfs is seen while it is there
 	cp(host("f"), "box:/fast/")
