@@ -38,14 +38,16 @@ func (s *Service) list(ctx context.Context, o imagetypes.ListOptions) ([]imagety
 		shares = s.shares(ctx, all)
 	}
 	list := make([]imagetypes.Summary, 0, len(all))
+	created := make(map[string]time.Time, len(all)) // of which a summary has only the seconds
 	for _, e := range all {
 		if !keep.names(e) {
 			continue
 		}
-		sum := s.summary(ctx, e)
-		if !keep.summary(sum) {
+		sum, at := s.summary(ctx, e)
+		if !keep.summary(sum, at) {
 			continue
 		}
+		created[sum.ID] = at
 		if o.SharedSize {
 			sum.SharedSize = shares.shared(e.target.Digest)
 		}
@@ -57,21 +59,23 @@ func (s *Service) list(ctx context.Context, o imagetypes.ListOptions) ([]imagety
 		list = append(list, sum)
 	}
 	slices.SortFunc(list, func(a, b imagetypes.Summary) int {
-		return cmp.Or(cmp.Compare(b.Created, a.Created), strings.Compare(a.ID, b.ID))
+		return cmp.Or(created[b.ID].Compare(created[a.ID]), strings.Compare(a.ID, b.ID))
 	})
 	return list, shares, nil
 }
 
-func (s *Service) summary(ctx context.Context, e *entry) imagetypes.Summary {
+// summary tells about an image, and when it was made.
+func (s *Service) summary(ctx context.Context, e *entry) (_ imagetypes.Summary, created time.Time) {
 	sum := imagetypes.Summary{
 		ID: e.id(), Descriptor: &e.target, RepoTags: e.tags(), RepoDigests: e.digests(),
-		Created: e.created.Unix(), Labels: map[string]string{}, SharedSize: -1,
+		Labels: map[string]string{}, SharedSize: -1,
 		Containers: int64(len(s.inUse(e.id()))),
 	}
+	created = e.created
 	v, err := s.open(ctx, e.target)
 	if err == nil {
 		if v.doc.Created != nil {
-			sum.Created = v.doc.Created.Unix()
+			created = *v.doc.Created
 		}
 		if l := v.labels(); len(l) > 0 {
 			sum.Labels = l
@@ -81,15 +85,15 @@ func (s *Service) summary(ctx context.Context, e *entry) imagetypes.Summary {
 	if err != nil {
 		log.G(ctx).WithError(err).Warnf("image %s cannot be read as a whole", e.id())
 	}
-	sum.VirtualSize = &sum.Size
-	return sum
+	sum.Created, sum.VirtualSize = created.Unix(), &sum.Size
+	return sum, created
 }
 
 // sieve are the filters of a list.
 type sieve struct {
 	args          filters.Args
 	dangling      *bool
-	before, since *int64 // Unix seconds: made earlier, made later
+	before, since *time.Time // made earlier, made later
 }
 
 func (s *Service) newSieve(ctx context.Context, args filters.Args) (*sieve, error) {
@@ -116,14 +120,14 @@ func (s *Service) newSieve(ctx context.Context, args filters.Args) (*sieve, erro
 		return nil, err
 	}
 	if !until.IsZero() {
-		k.olderThan(until.Unix())
+		k.olderThan(until)
 	}
 	for _, ref := range args["since"] {
 		t, err := s.createdAt(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
-		if k.since == nil || t > *k.since {
+		if k.since == nil || t.After(*k.since) {
 			k.since = &t
 		}
 	}
@@ -135,18 +139,19 @@ func (s *Service) newSieve(ctx context.Context, args filters.Args) (*sieve, erro
 	return k, nil
 }
 
-func (k *sieve) olderThan(t int64) {
-	if k.before == nil || t < *k.before {
+func (k *sieve) olderThan(t time.Time) {
+	if k.before == nil || t.Before(*k.before) {
 		k.before = &t
 	}
 }
 
-func (s *Service) createdAt(ctx context.Context, ref string) (int64, error) {
+func (s *Service) createdAt(ctx context.Context, ref string) (time.Time, error) {
 	f, err := s.find(ctx, ref)
 	if err != nil {
-		return 0, err
+		return time.Time{}, err
 	}
-	return s.summary(ctx, f.entry).Created, nil
+	_, created := s.summary(ctx, f.entry)
+	return created, nil
 }
 
 // names applies the filters that need no content, and takes those names from e that the reference filter does not want.
@@ -166,7 +171,7 @@ func (k *sieve) names(e *entry) bool {
 	return len(e.names) > 0
 }
 
-func (k *sieve) summary(sum imagetypes.Summary) bool {
-	return (k.before == nil || sum.Created < *k.before) && (k.since == nil || sum.Created > *k.since) &&
+func (k *sieve) summary(sum imagetypes.Summary, created time.Time) bool {
+	return (k.before == nil || created.Before(*k.before)) && (k.since == nil || created.After(*k.since)) &&
 		k.args.Labels("label", sum.Labels) && (!k.args.Has("label!") || !k.args.Labels("label!", sum.Labels))
 }

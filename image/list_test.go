@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,21 @@ func TestListFilters(t *testing.T) {
 	}
 	_, err := e.List(t.Context(), imagetypes.ListOptions{Filters: filters.Args{"before": {"nope"}}})
 	assert.Error(t, err, "No such image: nope:latest")
+}
+
+// Images of the same second have an order too.
+func TestListOfOneSecond(t *testing.T) {
+	e := setup(t)
+	var all []testimage.Image
+	for n := range 5 {
+		i := small(t, strconv.Itoa(n), "a:"+strconv.Itoa(n))
+		i.Created = time.Date(2021, 1, 1, 0, 0, 0, n, time.UTC)
+		all = append(all, i)
+	}
+	e.mustLoad(testimage.DockerArchive(t, all...))
+	assert.DeepEqual(t, e.listed(nil), []string{"a:4", "a:3", "a:2", "a:1", "a:0"})
+	assert.DeepEqual(t, e.listed(filters.Args{"since": {"a:2"}}), []string{"a:4", "a:3"})
+	assert.DeepEqual(t, e.listed(filters.Args{"before": {"a:2"}}), []string{"a:1", "a:0"})
 }
 
 func TestListOfADamagedStore(t *testing.T) {

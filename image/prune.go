@@ -28,7 +28,7 @@ func (s *Service) Prune(ctx context.Context, args filters.Args) (resp imagetypes
 		return resp, err
 	}
 	if !until.IsZero() {
-		keep.olderThan(until.Unix())
+		keep.olderThan(until)
 	}
 	unlock, err := s.lockChange(ctx)
 	if err != nil {
