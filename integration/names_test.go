@@ -105,8 +105,8 @@ func TestLinksAndIsolation(t *testing.T) {
 	world.Serve(t, "world", "tcp", ":80")
 	spec := harness.Spec("sleep", "100000")
 	spec["HostConfig"].(harness.M)["NetworkMode"] = "bridge"
-	spec["ExposedPorts"] = harness.M{"80/tcp": harness.M{}}
-	spec["Env"] = []string{"SCHEMA=two=2"}
+	spec["ExposedPorts"] = harness.M{"80/tcp": harness.M{}, "79/udp": harness.M{}, "80/udp": harness.M{}, "81/udp": harness.M{}}
+	spec["Env"], spec["Hostname"] = []string{"SCHEMA=two=2"}, "sql.example.org"
 	db := d.Create("db", spec)
 	d.API.Start(db)
 	front := runIn(d, "front", "bridge", harness.M{"Links": []string{"db:base"}, "ExtraHosts": []string{"gate:host-gateway"}})
@@ -116,13 +116,18 @@ func TestLinksAndIsolation(t *testing.T) {
 	ip := endpointOf(d, db, "bridge").IPAddress
 	assert.Equal(t, ip, "10.77.0.128")
 
-	out, _ := d.Exec(front, "cat", "/etc/hosts")
-	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase %s db\n", ip, db[:12])), out)
+	out, _ := d.Exec(db, "tail", "-n1", "/etc/hosts")
+	assert.Equal(t, out, ip+"\tsql.example.org sql\n")
+	out, _ = d.Exec(front, "cat", "/etc/hosts")
+	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase sql.example.org db\n", ip)), out)
 	assert.Assert(t, strings.Contains(out, "10.77.0.1\tgate\n"), out)
-	out, _ = d.Exec(front, "sh", "-c", "env | grep ^BASE_ | sort")
+	out, _ = d.Exec(front, "sh", "-c", "env | grep ^BASE_ | grep -v UDP | sort")
 	assert.Equal(t, out, strings.ReplaceAll("BASE_ENV_SCHEMA=two=2\nBASE_NAME=/front/base\n"+
 		"BASE_PORT=tcp://IP:80\nBASE_PORT_80_TCP=tcp://IP:80\n"+
 		"BASE_PORT_80_TCP_ADDR=IP\nBASE_PORT_80_TCP_PORT=80\nBASE_PORT_80_TCP_PROTO=tcp\n", "IP", ip))
+	out, _ = d.Exec(front, "sh", "-c", "env | grep -E '^BASE_.*_(START|END)=' | sort")
+	assert.Equal(t, out, strings.ReplaceAll("BASE_PORT_79_UDP_END=udp://IP:81\nBASE_PORT_79_UDP_PORT_END=81\n"+
+		"BASE_PORT_79_UDP_PORT_START=79\nBASE_PORT_79_UDP_START=udp://IP:79\n", "IP", ip))
 	asks(t, d.Place(front), "tcp", ip+":80", "db: "+endpointOf(d, front, "bridge").IPAddress)
 	assert.Check(t, !d.Place(front).Reaches("tcp", ip+":81"))
 	assert.Check(t, !d.Place(alone).Reaches("tcp", ip+":80"))
@@ -133,7 +138,7 @@ func TestLinksAndIsolation(t *testing.T) {
 	runIn(d, "db", "bridge", nil)
 	d.OK("POST", "/containers/front/restart?t=0", nil, nil)
 	out, _ = d.Exec(front, "cat", "/etc/hosts")
-	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase %s sea\n", ip, db[:12])), out)
+	assert.Assert(t, strings.Contains(out, fmt.Sprintf("%s\tbase sql.example.org sea\n", ip)), out)
 	var linked struct{ HostConfig struct{ Links []string } }
 	d.OK("GET", "/containers/front/json", nil, &linked)
 	assert.DeepEqual(t, linked.HostConfig.Links, []string{"/sea:/front/base"})

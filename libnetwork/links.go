@@ -1,12 +1,15 @@
 package libnetwork
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/docker/go-connections/nat"
 
 	"github.com/berthd/berth/libnetwork/firewall"
 )
@@ -82,7 +85,10 @@ func (s *Service) LinkEnv(c Container) (env []string) {
 func (l Link) env(container, ip string) (env []string) {
 	prefix := strings.ReplaceAll(strings.ToUpper(path.Base(l.Alias)), "-", "_")
 	set := func(name, format string, a ...any) { env = append(env, prefix+name+"="+fmt.Sprintf(format, a...)) }
-	ports := slices.SortedFunc(maps.Keys(l.Exposed), comparePorts)
+	rank := func(p nat.Port) int { return slices.Index([]string{"tcp", "sctp", "udp"}, p.Proto()) }
+	ports := slices.SortedFunc(maps.Keys(l.Exposed), func(a, b nat.Port) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), comparePorts(a, b))
+	})
 	if len(ports) > 0 {
 		set("_PORT", "%s://%s:%s", ports[0].Proto(), ip, ports[0].Port())
 	}
@@ -92,6 +98,19 @@ func (l Link) env(container, ip string) (env []string) {
 		set(name+"_ADDR", "%s", ip)
 		set(name+"_PORT", "%s", p.Port())
 		set(name+"_PROTO", "%s", p.Proto())
+	}
+	for i, n := 0, 0; i < len(ports); i += n { // a range is told of as one too
+		for n = 1; i+n < len(ports) && ports[i+n].Proto() == ports[i].Proto() && ports[i+n].Int() == ports[i].Int()+n; n++ {
+		}
+		if n == 1 {
+			continue
+		}
+		first, last := ports[i], ports[i+n-1]
+		name := "_PORT_" + first.Port() + "_" + strings.ToUpper(first.Proto())
+		set(name+"_START", "%s://%s:%s", first.Proto(), ip, first.Port())
+		set(name+"_END", "%s://%s:%s", last.Proto(), ip, last.Port())
+		set(name+"_PORT_START", "%s", first.Port())
+		set(name+"_PORT_END", "%s", last.Port())
 	}
 	set("_NAME", "/%s/%s", container, l.Alias)
 	for _, v := range l.Env {

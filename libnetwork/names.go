@@ -243,7 +243,10 @@ func (s *Service) Hosts(c Container, set network.Settings) ([]byte, error) {
 	}
 	own := c.Hostname
 	if c.Domainname != "" {
-		own = c.Hostname + "." + c.Domainname + " " + c.Hostname
+		own += "." + c.Domainname
+	}
+	if short, _, dotted := strings.Cut(own, "."); dotted {
+		own += " " + short
 	}
 	for _, name := range order(c.Mode, set) {
 		ep := set.Networks[name]
