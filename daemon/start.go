@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/containerd/log"
@@ -357,7 +358,11 @@ func makeWorkingDir(rootfs, dir string) error {
 	if dir == "" || dir == "/" {
 		return nil
 	}
-	if err := pathrs.MkdirAll(rootfs, dir, 0o755); err != nil {
+	err := pathrs.MkdirAll(rootfs, dir, 0o755)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return errdefs.InvalidParameterf("cannot mkdir: %s is not a directory", dir)
+	}
+	if err != nil {
 		return errdefs.InvalidParameterf("the working directory %s cannot be made in the container: %w", dir, err)
 	}
 	return nil

@@ -215,6 +215,7 @@ func cliRunFails(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 			"unable to find user nobody-here: no matching entries in passwd file"},
 		{"no such runtime", []string{"--runtime", "nope", "busybox"}, 125, "nknown"},
 		{"memory", []string{"-m", "1m", "busybox"}, 125, "inimum memory limit allowed is 6MB"},
+		{"directory that is a file", []string{"-w", "/etc/passwd", "busybox"}, 125, "annot mkdir: /etc/passwd is not a directory"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := cli.For(t).Try(append([]string{"run", "--rm", "--network", "none"}, tc.args...)...)
