@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -40,12 +41,13 @@ func (d *Daemon) ContainerExecCreate(ctx context.Context, name string, o contain
 	if rec.Task == nil {
 		return "", errdefs.Conflictf("container %s is not running", rec.ID)
 	}
-	if _, err := d.resolveUser(rec, o.User); err != nil {
+	user := cmp.Or(o.User, rec.Config.User)
+	if _, err := d.resolveUser(rec, user); err != nil {
 		return "", err
 	}
 	x := container.ExecConfig{
 		ID: ids.New(), ContainerID: rec.ID, Run: rec.Run, ShimID: rec.Task.ShimID,
-		Entrypoint: o.Cmd[0], Args: append([]string{}, o.Cmd[1:]...), Env: o.Env, User: o.User, WorkingDir: o.WorkingDir,
+		Entrypoint: o.Cmd[0], Args: append([]string{}, o.Cmd[1:]...), Env: o.Env, User: user, WorkingDir: o.WorkingDir,
 		Privileged: o.Privileged, Tty: o.Tty, ConsoleSize: o.ConsoleSize,
 		OpenStdin: o.AttachStdin, OpenStdout: o.AttachStdout, OpenStderr: o.AttachStderr,
 		DetachKeys: keys, Created: time.Now().UTC(),
@@ -318,10 +320,7 @@ func (d *Daemon) ContainerExecResize(ctx context.Context, id string, height, wid
 	return l.task.Execed(x.ID).Resize(ctx, uint16(width), uint16(height))
 }
 
-// resolveUser finds a user in the files of a running container; empty is the user that the container runs as.
+// resolveUser finds a user in the files of a running container.
 func (d *Daemon) resolveUser(rec *container.Record, name string) (oci.User, error) {
-	if name == "" {
-		name = rec.Config.User
-	}
 	return oci.ResolveUser(d.layers.Path(rec.ID), name, rec.HostConfig.GroupAdd)
 }

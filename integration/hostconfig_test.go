@@ -98,6 +98,13 @@ func TestHostConfig(t *testing.T) {
 		out, _ := d.Exec(id, "sh", "-c", g[0])
 		assert.Check(t, cmp.Equal(strings.TrimSpace(out), g[1]), g[0])
 	}
+	var exec struct {
+		ID            string
+		ProcessConfig struct{ User string }
+	}
+	d.OK("POST", "/containers/"+id+"/exec", harness.M{"Cmd": []string{"true"}}, &exec)
+	d.OK("GET", "/exec/"+exec.ID+"/json", nil, &exec)
+	assert.Equal(t, exec.ProcessConfig.User, "daemon")
 }
 
 // TestHostConfigRefuses is what the engine or the kernel cannot do, said when the container is created, or else when it is
