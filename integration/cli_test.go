@@ -214,6 +214,7 @@ func cliRunFails(t *testing.T, _ *harness.Daemon, cli *harness.CLI) {
 		{"no such user", []string{"-u", "nobody-here", "busybox"}, 125,
 			"unable to find user nobody-here: no matching entries in passwd file"},
 		{"no such runtime", []string{"--runtime", "nope", "busybox"}, 125, "nknown"},
+		{"group without a name", []string{"--group-add", "", "busybox"}, 125, "nable to find group"},
 		{"memory", []string{"-m", "1m", "busybox"}, 125, "inimum memory limit allowed is 6MB"},
 		{"directory that is a file", []string{"-w", "/etc/passwd", "busybox"}, 125, "annot mkdir: /etc/passwd is not a directory"},
 	} {

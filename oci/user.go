@@ -44,6 +44,9 @@ func ResolveUser(rootfs, spec string, groupAdd []string) (User, error) {
 		u.Home = "/"
 	}
 	gids := append([]int{found.Gid}, found.Sgids...)
+	if slices.Contains(groupAdd, "") { // package user does not bear it
+		return User{}, errdefs.InvalidParameterf(`unable to find group "": no matching entries in group file`)
+	}
 	if len(groupAdd) > 0 {
 		if _, err := group.Seek(0, io.SeekStart); err != nil {
 			return User{}, errdefs.System(err)

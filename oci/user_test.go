@@ -67,6 +67,9 @@ func TestResolveUserRefuses(t *testing.T) {
 		assert.Error(t, err, tc.text)
 		assert.Assert(t, errdefs.IsInvalidParameter(err))
 	}
+	_, err := ResolveUser(root, "app", []string{"extra", ""})
+	assert.Error(t, err, `unable to find group "": no matching entries in group file`)
+	assert.Assert(t, errdefs.IsInvalidParameter(err))
 	for _, spec := range []string{"-1", "4294967296", "0:99999999999"} {
 		_, err := ResolveUser(root, spec, nil)
 		assert.Assert(t, errdefs.IsInvalidParameter(err), "%s: %v", spec, err)
