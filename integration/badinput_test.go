@@ -163,6 +163,8 @@ var badOthers = []badRequest{
 		`checkpoint is only supported in experimental mode`},
 	{"folder of checkpoints", "POST /containers/stopped/start?checkpoint-dir=/x", "", 403, `custom checkpointdir is not supported`},
 	{"filters", "GET /containers/json?filters={", "", 400, `invalid filter`},
+	{"escape in the query", "DELETE /containers/stopped?v=%zz", "", 400, `invalid URL escape "%zz"`},
+	{"semicolon in the query", "DELETE /containers/running?v=1;force=1", "", 400, `invalid semicolon separator in query`},
 	{"unknown filter", `GET /containers/json?filters={"nope":["1"]}`, "", 400, `invalid filter 'nope'`},
 	{"value of a filter", `GET /containers/json?filters={"status":["nope"]}`, "", 400, `invalid filter 'status=.*nope.*'.*`},
 	{"kill of a stopped container", "POST /containers/stopped/kill", "", 409,

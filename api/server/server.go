@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -259,7 +260,7 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 		if log.GetLevel() >= log.DebugLevel {
 			log.G(ctx).WithField("version", p.Version).Debugf("%s %s", r.Method, r.URL.Path)
 		}
-		if err := s.admit(w, p, e); err != nil {
+		if err := s.admit(w, r, p, e); err != nil {
 			answerError(w, r, p, e, err)
 			return
 		}
@@ -269,8 +270,9 @@ func (s *Server) route(e versions.Endpoint, handle httputil.Handler) http.Handle
 	}
 }
 
-// admit sets the headers that every answer has and refuses versions that are not served, or not by this endpoint.
-func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.Endpoint) error {
+// admit sets the headers that every answer has and refuses versions that are not served, or not by this endpoint, and
+// queries that cannot be read as a whole: a name or a filter that is overlooked is another request.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, p *versions.Profile, e versions.Endpoint) error {
 	tooOld, tooNew := versions.LessThan(p.Version, s.minVersion), versions.LessThan(versions.Max, p.Version)
 	if !tooOld && !tooNew && !p.Has(e) {
 		return errdefs.NotFoundf("page not found")
@@ -292,6 +294,9 @@ func (s *Server) admit(w http.ResponseWriter, p *versions.Profile, e versions.En
 	if p.TooOldFor(e) {
 		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method,
 			strings.ReplaceAll(e.Path, "...}", ":.*}"), e.Min)
+	}
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		return errdefs.InvalidParameter(err)
 	}
 	return nil
 }
