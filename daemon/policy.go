@@ -3,22 +3,21 @@ package daemon
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/containerd/log"
 
 	"github.com/berthd/berth/container"
 )
 
-// restartLater waits until the restart of a container is due and starts it, if nobody decides otherwise meanwhile. When
-// it is due is part of the intent: a daemon that starts in between goes on waiting.
-func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run uint64) {
-	due := time.NewTimer(time.Until(c.Snapshot().RestartAt))
-	defer due.Stop()
+// restartLater waits until the restart of a container is due and all of after are closed, and starts it, if nobody decides
+// otherwise meanwhile. When it is due is part of the intent: a daemon that starts in between goes on waiting.
+func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run uint64, after ...<-chan struct{}) {
+	due, cancel := context.WithDeadline(context.WithoutCancel(ctx), c.Snapshot().RestartAt)
+	defer cancel()
 	pending := func(rec *container.Record) bool {
 		return rec.Run == run && !rec.Removed && rec.State.Restarting && rec.Desired == container.Running
 	}
-	for waiting := true; waiting; {
+	for after = append(after, due.Done()); len(after) > 0; {
 		rec, changed := c.Watch()
 		if !pending(rec) {
 			notRestarting(c, run)
@@ -26,8 +25,8 @@ func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run u
 		}
 		select {
 		case <-changed:
-		case <-due.C:
-			waiting = false
+		case <-after[0]:
+			after = after[1:]
 		case <-ctx.Done():
 			return
 		}

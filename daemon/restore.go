@@ -101,9 +101,19 @@ func mayRun(rec *container.Record) bool {
 	return !rec.Damaged && rec.Task != nil && rec.State.Ended != rec.Run
 }
 
+// before returns what is closed when those have been restored whose namespaces a container shares: then it can be started.
+// Of two that need each other none waits: each says what it lacks.
+func (d *Daemon) before(c *container.Container, restored map[string]chan struct{}) (all []<-chan struct{}) {
+	for _, owner := range d.owners(c.Snapshot()) {
+		if done, old := restored[owner.ID]; old && owner != c && !d.needs(owner, c.ID, map[string]bool{}) {
+			all = append(all, done)
+		}
+	}
+	return all
+}
+
 // resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
-// restart, start it once those whose namespaces it shares have been restored. Of two that need each other none waits: each
-// says what it lacks.
+// restart, start it.
 func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
@@ -111,18 +121,14 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 	case rec.Desired == container.Gone:
 		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
 	case rec.State.Restarting:
-		return func(ctx context.Context) { d.restartLater(ctx, c, rec.Run) }
+		return func(ctx context.Context) { d.restartLater(ctx, c, rec.Run, d.before(c, restored)...) }
 	case rec.HostConfig.AutoRemove && rec.Run > 0:
 		return func(context.Context) { d.removeLater(c) }
 	case policy == "always" && rec.Run > 0,
 		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
 		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
 		return func(ctx context.Context) {
-			for _, owner := range d.owners(rec) {
-				done, old := restored[owner.ID]
-				if !old || owner == c || d.needs(owner, c.ID, map[string]bool{}) {
-					continue
-				}
+			for _, done := range d.before(c, restored) {
 				select {
 				case <-done:
 				case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -180,6 +181,24 @@ func TestSharersComeBackAfterTheirOwner(t *testing.T) {
 		d.Eventually(name+" says what it lacks", func() bool {
 			return strings.HasPrefix(d.Inspect(name).State.Error, "cannot join "+kind+" namespace of a non running container")
 		})
+	}
+
+	// So it is where no shim has outlived the daemon, as after a power cut.
+	var shims []func(signal string)
+	for _, id := range all {
+		shims = append(shims, shimOf(t, d, id))
+	}
+	d.Kill9()
+	for _, signal := range shims {
+		signal("KILL")
+	}
+	slow.Hold()
+	d.Start()
+	d.Eventually("the owner is being created", slow.Creating)
+	time.Sleep(300 * time.Millisecond) // for the daemon to start the others too early: their restart is due
+	slow.Release()
+	for _, id := range all {
+		d.Eventually("it runs", func() bool { return d.Inspect(id).State.Status == "running" })
 	}
 }
 
