@@ -55,9 +55,12 @@ func (d *Daemon) ContainerExecCreate(ctx context.Context, name string, o contain
 	if err := d.execs.Add(x); err != nil {
 		return "", err
 	}
-	_, ok := c.Note(rec.Run, func(ob *container.Observed) { ob.ExecIDs = container.WithExec(ob.ExecIDs, x.ID) },
-		execEvent("exec_create: "+strings.Join(o.Cmd, " "), x.ID))
-	if !ok {
+	now, ok := c.Note(rec.Run, func(ob *container.Observed) {
+		if ob.State.Live() { // else nobody takes it out again
+			ob.ExecIDs = container.WithExec(ob.ExecIDs, x.ID)
+		}
+	}, execEvent("exec_create: "+strings.Join(o.Cmd, " "), x.ID))
+	if !ok || !now.State.Live() {
 		d.execs.Drop(x.ID)
 		return "", errdefs.Conflictf("container %s is not running", rec.ID)
 	}
@@ -166,6 +169,10 @@ func (d *Daemon) claimExec(id string) error {
 // over at once, with the exit code that users know for it.
 func (d *Daemon) startExec(ctx context.Context, c *container.Container, l *liveRun, x container.Exec, o containertypes.ExecStartOptions, attached bool, ended chan struct{}) (*task.Stream, error) {
 	p, stream, err := d.bringExec(ctx, c, l, x, o, attached)
+	if err != nil && ctx.Err() != nil { // the next daemon finds out what became of it
+		close(ended)
+		return nil, err
+	}
 	if err != nil {
 		d.execEnded(c, x, execFailure(err))
 		close(ended)
@@ -200,7 +207,7 @@ func (d *Daemon) bringExec(ctx context.Context, c *container.Container, l *liveR
 				stream.Close()
 				stream = nil
 			}
-			if derr := p.Delete(context.WithoutCancel(ctx)); derr != nil && !errdefs.IsNotFound(derr) {
+			if derr := p.Delete(ctx); derr != nil && !errdefs.IsNotFound(derr) && ctx.Err() == nil {
 				log.G(ctx).WithError(derr).Warnf("exec %s cannot be deleted from its shim", x.ID)
 			}
 		}
