@@ -31,7 +31,7 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 		rec, err := c.Update(func(in *container.Intent) error {
 			in.StoppedByHand = true
 			if endsPolicy(in, sig) {
-				in.Desired = container.Stopped
+				wantStopped(in)
 			}
 			return nil
 		})
@@ -39,7 +39,7 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 		case err != nil:
 			return err
 		case rec.State.Restarting: // no process: the pending restart is given up
-			if _, err := c.Update(func(in *container.Intent) error { in.Desired = container.Stopped; return nil }); err != nil {
+			if _, err := c.Update(func(in *container.Intent) error { wantStopped(in); return nil }); err != nil {
 				return err
 			}
 			if rec, err = awaitNoRestart(ctx, c); err != nil || !rec.State.Running {

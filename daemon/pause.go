@@ -38,6 +38,8 @@ func (d *Daemon) ContainerPause(ctx context.Context, name string) error {
 
 func canPause(rec *container.Record) error {
 	switch {
+	case rec.Desired == container.Gone:
+		return errdefs.Conflictf("container %s is being removed", rec.ID)
 	case !rec.State.Running:
 		return errdefs.Conflictf("container %s is not running", rec.ID)
 	case rec.State.Paused:
@@ -67,7 +69,10 @@ func (d *Daemon) ContainerUnpause(ctx context.Context, name string) error {
 }
 
 func canUnpause(rec *container.Record) error {
-	if !rec.State.Running || !rec.State.Paused {
+	switch {
+	case rec.Desired == container.Gone:
+		return errdefs.Conflictf("container %s is being removed", rec.ID)
+	case !rec.State.Running || !rec.State.Paused:
 		return errdefs.Systemf("Container %s is not paused", rec.ID)
 	}
 	return nil

@@ -43,8 +43,14 @@ func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run u
 		}
 		return err
 	})
-	if err != nil && ctx.Err() == nil && c.Snapshot().Desired != container.Gone {
-		log.G(ctx).WithError(err).Errorf("the restart of container %s failed", c.ID)
+	if err == nil || d.work.ending() || c.Snapshot().Desired == container.Gone { // the next daemon goes on with it
+		return
+	}
+	log.G(ctx).WithError(err).Errorf("the restart of container %s failed", c.ID)
+	if c.Snapshot().State.Restarting { // what its last run had cannot be given back
+		c.Observe(run, func(o *container.Observed) {
+			o.State.Running, o.State.Restarting, o.State.Error = false, false, err.Error()
+		})
 	}
 }
 

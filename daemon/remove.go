@@ -48,10 +48,18 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 	if o.Force {
 		c.Interrupt(errRemoved)
 	}
+	return d.run(ctx, func(ctx context.Context) error { return d.removed(ctx, c, name, o.Force) })
+}
+
+// removed carries out a removal that is recorded, as soon as nothing else is done to the container.
+func (d *Daemon) removed(ctx context.Context, c *container.Container, name string, force bool) error {
 	return d.operate(ctx, c, func(ctx context.Context) error {
 		rec := c.Snapshot()
 		if rec.Removed {
 			return nil
+		}
+		if err := isDown(rec, name); err != nil && !force { // its start had begun when this was asked for
+			return errdefs.Join(err, keep(c, rec.Run))
 		}
 		err := d.erase(ctx, c)
 		if err != nil && d.work.ctx.Err() == nil {
@@ -61,6 +69,13 @@ func (d *Daemon) remove(ctx context.Context, c *container.Container, name string
 		}
 		return err
 	})
+}
+
+// keep takes back that a container is to be removed, which runs.
+func keep(c *container.Container, run uint64) error {
+	_, err := c.Update(func(in *container.Intent) error { in.Desired, in.RemoveVolumes = container.Running, false; return nil })
+	c.Note(run, func(o *container.Observed) { o.State.RemovalInProgress = false })
+	return err
 }
 
 // showRemoval shows what follows from the intent, so it is not written.
@@ -78,11 +93,18 @@ func (e stillUp) Unwrap() error       { return e.error }
 func (e stillUp) ContainerID() string { return e.id }
 
 func canRemove(rec *container.Record, name string, force bool) error {
-	s := &rec.State
 	switch {
-	case rec.Desired == container.Gone && !s.Dead:
+	case rec.Desired == container.Gone && !rec.State.Dead:
 		return errdefs.Conflictf("removal of container %s is already in progress", name)
 	case force:
+		return nil
+	}
+	return isDown(rec, name)
+}
+
+// isDown says why a container is not removed without force.
+func isDown(rec *container.Record, name string) error {
+	switch s := &rec.State; {
 	case s.Paused:
 		return stillUp{errdefs.Conflictf("cannot remove container %q: container is paused and must be unpaused first", name), rec.ID}
 	case s.Running:

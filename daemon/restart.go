@@ -27,7 +27,10 @@ func (d *Daemon) ContainerRestart(ctx context.Context, name string, o containert
 			return err
 		}
 		defer release()
-		if c.Snapshot().State.Running {
+		switch rec := c.Snapshot(); {
+		case rec.Desired == container.Gone:
+			return errdefs.Conflictf("container %s is being removed", rec.ID)
+		case rec.State.Running:
 			if err := d.stop(opCtx, c, o, true); err != nil {
 				return err
 			}
@@ -36,6 +39,9 @@ func (d *Daemon) ContainerRestart(ctx context.Context, name string, o containert
 			return err
 		}
 		if err := d.start(opCtx, c, d.config.Load(), startByHand); err != nil {
+			if c.Snapshot().HostConfig.AutoRemove {
+				d.removeLater(c)
+			}
 			return err
 		}
 		d.containers.Tell(c, container.Event{Action: "restart"})

@@ -77,13 +77,15 @@ func (d *Daemon) restoreOne(
 		return nil
 	}
 	d.feedLog(c)
+	if rec.Desired == container.Gone { // which needs no answer of the shim
+		d.runs.adopted(c.ID)
+		d.loseExecs(begun)
+		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
+	}
 	if mayRun(rec) {
 		adopted := d.adopt(ctx, c, rec, begun)
 		d.runs.adopted(c.ID)
-		switch {
-		case adopted && c.Snapshot().Desired == container.Gone: // it was asked for while it ran
-			return func(ctx context.Context) { d.finishRemoval(ctx, c) }
-		case adopted:
+		if adopted {
 			return nil
 		}
 	}
@@ -143,17 +145,8 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 }
 
 func (d *Daemon) finishRemoval(ctx context.Context, c *container.Container) {
-	err := d.operate(ctx, c, func(ctx context.Context) error {
-		if c.Snapshot().Removed {
-			return nil
-		}
-		return d.erase(ctx, c)
-	})
-	if err != nil && ctx.Err() == nil {
+	if err := d.removed(ctx, c, c.ID, true); err != nil && ctx.Err() == nil {
 		log.G(ctx).WithError(err).Errorf("the removal of container %s that was begun cannot be ended", c.ID)
-		c.Observe(c.Snapshot().Run, func(o *container.Observed) {
-			o.State.RemovalInProgress, o.State.Dead, o.State.Error = false, true, err.Error()
-		})
 	}
 }
 
@@ -181,7 +174,7 @@ func (d *Daemon) adopt(ctx context.Context, c *container.Container, rec *contain
 	}
 	l := &liveRun{number: rec.Run, task: t, process: process}
 	d.runs.begin(c.ID, l)
-	if !rec.State.Running {
+	if !rec.State.Live() && !rec.State.Untold { // the last daemon did not come to show the start
 		c.Observe(rec.Run, func(o *container.Observed) {
 			o.State = container.State{
 				Running: true, Pid: t.Pid(), StartedAt: time.Now().UTC(),

@@ -96,11 +96,17 @@ const (
 // start starts a container; the caller holds its operation slot. What it took is given back when it fails, and the
 // record tells why.
 func (d *Daemon) start(ctx context.Context, c *container.Container, store *configStore, cause startCause) error {
+	if d.work.ending() {
+		return errClosing
+	}
 	if err := d.settle(ctx, c); err != nil {
 		return err
 	}
 	var stack undo.Stack
 	t, err := d.bring(ctx, c, store, cause, &stack)
+	if err == nil && d.work.ending() { // which does not see it among those that run
+		err = errClosing
+	}
 	if err == nil {
 		err = d.launch(ctx, c, t)
 	}
@@ -232,12 +238,14 @@ func (d *Daemon) launch(ctx context.Context, c *container.Container, t *task.Tas
 	return nil
 }
 
-// startFailed records why a start failed. Nothing of the run is left by then.
+// startFailed records why a start failed. Nothing of the run is left by then. One that fails because the daemon ends is as
+// one that was cut by its death: the next daemon starts what is to run.
 func (d *Daemon) startFailed(ctx context.Context, c *container.Container, cause error) {
+	cut := d.work.ending()
 	rec, err := c.Update(func(in *container.Intent) error {
 		in.Task = nil
 		in.RestartAt = time.Time{}
-		if in.Desired == container.Running {
+		if in.Desired == container.Running && !cut {
 			in.Desired = container.Stopped
 		}
 		in.Network = disconnected(in.Network)
@@ -246,6 +254,9 @@ func (d *Daemon) startFailed(ctx context.Context, c *container.Container, cause 
 	if err != nil {
 		log.G(ctx).WithError(err).Errorf("the failed start of container %s cannot be recorded", c.ID)
 		rec = c.Snapshot()
+	}
+	if cut {
+		return
 	}
 	c.Observe(rec.Run, func(o *container.Observed) {
 		o.State.Running, o.State.Restarting, o.State.Paused, o.State.Pid = false, false, false, 0

@@ -47,7 +47,8 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 		return err
 	}
 	rec, err := c.Update(func(in *container.Intent) error {
-		in.Desired, in.StoppedByHand = container.Stopped, true
+		in.StoppedByHand = true
+		wantStopped(in)
 		return nil
 	})
 	if err != nil {
@@ -68,11 +69,21 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	}
 	if held {
 		err = d.settle(ctx, c)
+		if err == nil { // which has ended a shim that did not tell the code
+			_, err = c.Await(ctx, func(now *container.Record) bool { return !now.State.Untold })
+		}
 	} else {
 		awaitSettled(ctx, c)
 	}
 	d.containers.Tell(c, container.Event{Action: "stop"}) // after "network disconnect", as in dockerd
 	return err
+}
+
+// wantStopped has a container be wanted stopped, unless its removal has begun, which goes on whatever comes.
+func wantStopped(in *container.Intent) {
+	if in.Desired != container.Gone {
+		in.Desired = container.Stopped
+	}
 }
 
 // settleWait is how long whoever waits for the end of a run also waits for its exit code, and then for what it had to be

@@ -15,7 +15,7 @@ import (
 	"github.com/berthd/berth/internal/netns"
 )
 
-// hangingRuntime is runc, but for commands that it is told to hold.
+// hangingRuntime is runc, but for commands that it is told to hold or to refuse.
 type hangingRuntime struct{ dir, path string }
 
 func newHangingRuntime(t testing.TB) *hangingRuntime {
@@ -29,6 +29,7 @@ for verb in create start exec kill delete; do
 			: >%[1]s/at-$verb
 			sleep .05
 		done
+		[ -e %[1]s/refuse-$verb ] && { echo "refused" >&2; exit 1; }
 		break
 	esac
 done
@@ -50,6 +51,14 @@ func (r *hangingRuntime) hold(t testing.TB, verb string) (at func() bool, releas
 			assert.Check(t, os.Remove(held))
 			assert.Check(t, os.RemoveAll(mark))
 		}
+}
+
+// refuse makes a command of the runtime fail until relent.
+func (r *hangingRuntime) refuse(t testing.TB, verb string) (relent func()) {
+	t.Helper()
+	mark := filepath.Join(r.dir, "refuse-"+verb)
+	assert.NilError(t, os.WriteFile(mark, nil, 0o600))
+	return func() { assert.Check(t, os.Remove(mark)) }
 }
 
 // stuckFS is a file system in a daemon's sandbox that has one directory, and stops answering when it is told to.
