@@ -54,6 +54,7 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 		live = d.runs.attach(c.ID, w)
 		defer d.runs.leave(c.ID, w)
 	}
+	over := live == nil && rec.State.Live() // since we looked
 	// The stream is there before the answer, which means that nothing is missed from then on, and before the log is read.
 	var stream *task.Stream
 	logged := w.before
@@ -62,11 +63,14 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 		case err == nil:
 			defer stream.Close()
 			logged = stream.Logged
-		case errdefs.IsNotFound(err): // the run is over
-			logged, err = nil, nil
+		case errdefs.IsNotFound(err):
+			over = true
 		default:
 			return err
 		}
+	}
+	if over {
+		logged = nil
 	}
 	streams, err := o.Streams(!w.opts.Raw)
 	if err != nil {
@@ -78,7 +82,7 @@ func (d *Daemon) ContainerAttach(ctx context.Context, name string, o containerty
 			return err
 		}
 	}
-	if o.Stream && live == nil {
+	if o.Stream && stream == nil && !over {
 		stream, err = d.awaitStream(streams.Gone, c, w)
 	}
 	if stream == nil {

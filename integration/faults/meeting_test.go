@@ -296,3 +296,26 @@ func TestExecBesideTheEnd(t *testing.T) {
 		assert.Equal(t, len(d.Inspect(id).ExecIDs), 0)
 	}
 }
+
+// Who attaches to a container that is found to have ended does not wait for its next run.
+func TestAttachToWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.run(nil, "sh", "-c", "echo said; exec sleep 1000")
+	s.Eventually("it has spoken", func() bool { return s.Log(s.id) == "said\n" })
+	pid := s.shim()
+	s.Kill9()
+	s.signal("STOP", pid)
+	s.Daemon.Start()
+	attached := s.answered("POST", "/containers/"+s.id+"/attach?stream=1&stdout=1&logs=1", nil)
+	time.Sleep(300 * time.Millisecond) // for it to wait for the shim
+	s.signal("KILL", pid)
+	select {
+	case answer := <-attached:
+		assert.Check(t, strings.HasPrefix(answer, "200 ") && strings.HasSuffix(answer, "said\n"), "%q", answer)
+	case <-time.After(patience):
+		t.Error("it waits")
+	}
+	assert.Equal(t, s.Inspect(s.id).State.Status, "exited")
+	s.Remove(s.id)
+}
