@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/containerd/log"
 
@@ -12,7 +13,9 @@ import (
 // restartLater waits until the restart of a container is due and all of after are closed, and starts it, if nobody decides
 // otherwise meanwhile. When it is due is part of the intent: a daemon that starts in between goes on waiting.
 func (d *Daemon) restartLater(ctx context.Context, c *container.Container, run uint64, after ...<-chan struct{}) {
-	due, cancel := context.WithDeadline(context.WithoutCancel(ctx), c.Snapshot().RestartAt)
+	rec := c.Snapshot()
+	left := min(time.Until(rec.RestartAt), rec.RestartDelay) // the clock may have been set back since the last daemon
+	due, cancel := context.WithTimeout(context.WithoutCancel(ctx), left)
 	defer cancel()
 	pending := func(rec *container.Record) bool {
 		return rec.Run == run && !rec.Removed && rec.State.Restarting && rec.Desired == container.Running

@@ -119,6 +119,7 @@ func (d *Daemon) before(c *container.Container, restored map[string]chan struct{
 func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
+	failed, _ := container.Decide(rec, rec.State.ExitCode, rec.State.FinishedAt)
 	switch {
 	case rec.Desired == container.Gone:
 		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
@@ -128,7 +129,7 @@ func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan s
 		return func(context.Context) { d.removeLater(c) }
 	case policy == "always" && rec.Run > 0,
 		policy == "unless-stopped" && rec.Run > 0 && !rec.StoppedByHand,
-		policy == "on-failure" && rec.Desired == container.Running && rec.State.ExitCode != 0:
+		policy == "on-failure" && failed:
 		return func(ctx context.Context) {
 			for _, done := range d.before(c, restored) {
 				select {

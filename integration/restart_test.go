@@ -1,10 +1,14 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -32,6 +36,29 @@ func life(d *harness.Daemon, id string) string {
 	}
 	d.OK("GET", "/containers/"+id+"/json", nil, &c)
 	return fmt.Sprint(c.State.Status, " ", c.State.ExitCode, " ", c.RestartCount)
+}
+
+// killedInDelay kills a daemon while a container waits for its restart, and has the next one find the time for which that is
+// recorded as if the clock had been set back by an hour since.
+func killedInDelay(t *testing.T, d *harness.Daemon, id string) {
+	t.Helper()
+	path := d.File("d/containers", id, "record.json")
+	look := func() (b, text []byte, at time.Time) {
+		b, err := os.ReadFile(path)
+		assert.NilError(t, err)
+		text = regexp.MustCompile(`"RestartAt":"([^"]*)"`).FindSubmatch(b)[1]
+		at, err = time.Parse(time.RFC3339Nano, string(text))
+		assert.NilError(t, err)
+		return b, text, at
+	}
+	d.Eventually("the time is recorded", func() bool {
+		_, _, at := look()
+		return time.Until(at) > 0
+	})
+	d.Kill9()
+	b, text, at := look()
+	b = bytes.Replace(b, text, []byte(at.Add(time.Hour).Format(time.RFC3339Nano)), 1)
+	assert.NilError(t, os.WriteFile(path, b, 0o600))
 }
 
 func TestRestartPolicies(t *testing.T) {
@@ -93,12 +120,13 @@ func TestRestartPolicies(t *testing.T) {
 	d.OK("POST", "/containers/unless/kill", nil, nil)
 	d.Eventually("both have ended", func() bool { return life(d, always) == "exited 137 0" && life(d, unless) == "exited 137 0" })
 	waits(again, long)
-	d.Kill9()
+	killedInDelay(t, d, again)
 	d.Start()
 	waits(again, long+1) // the count goes on
 	d.Eventually("always is always", func() bool { return life(d, always) == "running 0 0" })
 	assert.Equal(t, life(d, unless), "exited 137 0")
 	assert.Equal(t, life(d, runs), "running 0 0")
+	assert.Equal(t, life(d, twice), "exited 3 2", "what was given up stays so")
 	d.Restart() // in order: it stops them all, by nobody's hand
 	d.Eventually("it runs again", func() bool { return life(d, runs) == "running 0 0" })
 	assert.Equal(t, life(d, unless), "exited 137 0")
