@@ -102,7 +102,9 @@ func (d *Daemon) whileFrozen(ctx context.Context, c *container.Container, fn fun
 		return err
 	}
 	defer func() {
-		if err := d.thaw(context.WithoutCancel(ctx), c); err != nil {
+		thaw, cancel := context.WithTimeout(context.WithoutCancel(ctx), shimPatience)
+		defer cancel()
+		if err := d.thaw(thaw, c); err != nil {
 			log.G(ctx).WithError(err).Errorf("container %s stays frozen", c.ID)
 		}
 	}()

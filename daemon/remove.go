@@ -156,7 +156,16 @@ func (d *Daemon) slay(ctx context.Context, c *container.Container, rec *containe
 	if err := d.signal(ctx, c, rec, 9); err != nil {
 		return err
 	}
-	_, err := c.Await(ctx, func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running })
+	over := func(now *container.Record) bool { return now.Run != rec.Run || !now.State.Running }
+	if c.Snapshot().State.Paused { // still, as its shim hangs: in a cgroup of version 1 it does not end like that
+		if ended, err := awaitFor(ctx, c, directKillWait, over); ended || err != nil {
+			return err
+		}
+		if err := d.reap(ctx, c.ID, rec.Task); err != nil {
+			return err
+		}
+	}
+	_, err := c.Await(ctx, over)
 	return err
 }
 

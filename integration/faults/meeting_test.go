@@ -109,6 +109,21 @@ func TestForcedRemovalIsNext(t *testing.T) {
 	}
 }
 
+// A forced removal takes no shim to thaw the container, also while a commit has frozen it.
+func TestRemovalOfTheFrozen(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for _, request := range []string{"/containers/%s/pause", "/commit?container=%s&repo=committed"} {
+		s.run(nil, "sh", "-c", "dd if=/dev/urandom of=/big bs=1M count=4 2>/dev/null; echo ready; exec sleep 1000")
+		s.Eventually("there is something to commit", func() bool { return s.Log(s.id) == "ready\n" })
+		s.answered("POST", fmt.Sprintf(request, s.id), nil)
+		s.Eventually("it is frozen", func() bool { return s.Inspect(s.id).State.Status == "paused" })
+		s.signal("STOP", s.shim())
+		s.removing("?force=1")
+		s.gone()
+	}
+}
+
 // A container whose start had begun when its removal was asked for is only removed by force.
 func TestRemovalDuringAStart(t *testing.T) {
 	t.Parallel()
