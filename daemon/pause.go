@@ -102,8 +102,12 @@ func (d *Daemon) whileFrozen(ctx context.Context, c *container.Container, fn fun
 		return err
 	}
 	defer func() {
-		thaw, cancel := context.WithTimeout(context.WithoutCancel(ctx), shimPatience)
-		defer cancel()
+		thaw := ctx
+		if ctx.Err() != nil { // a removal by force, or the end of the daemon, does not wait for a shim that hangs
+			var cancel context.CancelFunc
+			thaw, cancel = context.WithTimeout(context.WithoutCancel(ctx), shimPatience)
+			defer cancel()
+		}
 		if err := d.thaw(thaw, c); err != nil {
 			log.G(ctx).WithError(err).Errorf("container %s stays frozen", c.ID)
 		}
