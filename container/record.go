@@ -9,7 +9,9 @@ import (
 	"time"
 	"unique"
 
+	"github.com/moby/sys/signal"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	containertypes "github.com/berthd/berth/api/types/container"
 	"github.com/berthd/berth/daemon/network"
@@ -83,6 +85,23 @@ type Intent struct {
 	ProcessLabel    string
 	MountLabel      string
 	Damaged         bool `json:"-"` // the record on disk cannot be read
+}
+
+// WantStopped has the container be wanted stopped, unless its removal has begun, which goes on whatever comes.
+func (in *Intent) WantStopped() {
+	if in.Desired != Gone {
+		in.Desired = Stopped
+	}
+}
+
+// StoppedBy reports whether a signal means that the container is not wanted to run any more: any signal, unless the
+// container names one of its own to be stopped with.
+func (in *Intent) StoppedBy(sig unix.Signal) bool {
+	if in.Config.StopSignal == "" || sig == unix.SIGKILL {
+		return true
+	}
+	own, err := signal.ParseSignal(in.Config.StopSignal)
+	return err == nil && own == sig
 }
 
 // Once says which create request made a container: the same one, sent again, gets the same answer.

@@ -30,8 +30,8 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 	return d.run(ctx, func(ctx context.Context) error {
 		rec, err := c.Update(func(in *container.Intent) error {
 			in.StoppedByHand = true
-			if endsPolicy(in, sig) {
-				wantStopped(in)
+			if in.StoppedBy(sig) {
+				in.WantStopped()
 			}
 			return nil
 		})
@@ -39,7 +39,7 @@ func (d *Daemon) ContainerKill(ctx context.Context, name, sigName string) error 
 		case err != nil:
 			return err
 		case rec.State.Restarting: // no process: the pending restart is given up
-			if _, err := c.Update(func(in *container.Intent) error { wantStopped(in); return nil }); err != nil {
+			if _, err := c.Update(func(in *container.Intent) error { in.WantStopped(); return nil }); err != nil {
 				return err
 			}
 			if rec, err = awaitNoRestart(ctx, c); err != nil || !rec.State.Running {
@@ -73,16 +73,6 @@ func parseKillSignal(name, sigName string) (unix.Signal, error) {
 	return sig, nil
 }
 
-// endsPolicy reports whether a signal means that the container is not wanted to run any more: any signal, unless the
-// container names one of its own to be stopped with.
-func endsPolicy(in *container.Intent, sig unix.Signal) bool {
-	if in.Config.StopSignal == "" || sig == unix.SIGKILL {
-		return true
-	}
-	own, err := signal.ParseSignal(in.Config.StopSignal)
-	return err == nil && own == sig
-}
-
 // shimPatience is how long the shim has to deliver a SIGKILL before the daemon sends it itself.
 const shimPatience = 2 * time.Second
 
@@ -111,7 +101,7 @@ func (d *Daemon) signal(ctx context.Context, c *container.Container, rec *contai
 	}
 	d.containers.Tell(c, container.Event{Action: "kill", Attributes: map[string]string{"signal": strconv.Itoa(int(sig))}})
 	now := c.Snapshot()
-	if now.Run != rec.Run || !now.State.Paused || !endsPolicy(&now.Intent, sig) {
+	if now.Run != rec.Run || !now.State.Paused || !now.StoppedBy(sig) {
 		return nil
 	}
 	err = d.resume(send, c, now)

@@ -48,7 +48,7 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	}
 	rec, err := c.Update(func(in *container.Intent) error {
 		in.StoppedByHand = true
-		wantStopped(in)
+		in.WantStopped()
 		return nil
 	})
 	if err != nil {
@@ -77,13 +77,6 @@ func (d *Daemon) stop(ctx context.Context, c *container.Container, o containerty
 	}
 	d.containers.Tell(c, container.Event{Action: "stop"}) // after "network disconnect", as in dockerd
 	return err
-}
-
-// wantStopped has a container be wanted stopped, unless its removal has begun, which goes on whatever comes.
-func wantStopped(in *container.Intent) {
-	if in.Desired != container.Gone {
-		in.Desired = container.Stopped
-	}
 }
 
 // settleWait is how long whoever waits for the end of a run also waits for its exit code, and then for what it had to be
