@@ -106,11 +106,12 @@ func TestCommandsBeforeAdoption(t *testing.T) {
 			early <- what
 		}()
 	}
+	d.Remove(d.Run("meanwhile", "true")) // time enough for the daemon to answer wrongly
 	select {
 	case what := <-early:
 		resp := <-answers[what]
 		t.Fatalf("%s was answered without the shim: %d %q", what, resp.Status, resp.Body)
-	case <-time.After(300 * time.Millisecond): // for the daemon to answer wrongly
+	default:
 	}
 	pid := d.Inspect("removed").State.Pid
 	d.OK("DELETE", "/containers/removed?force=1", nil, nil) // it takes no shim

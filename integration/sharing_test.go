@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -195,7 +194,7 @@ func TestSharersComeBackAfterTheirOwner(t *testing.T) {
 	slow.Hold()
 	d.Start()
 	d.Eventually("the owner is being created", slow.Creating)
-	time.Sleep(300 * time.Millisecond) // for the daemon to start the others too early: their restart is due
+	d.Remove(d.Run("meanwhile", "true")) // the others, whose restart is due, could be started too early
 	slow.Release()
 	for _, id := range all {
 		d.Eventually("it runs", func() bool { return d.Inspect(id).State.Status == "running" })

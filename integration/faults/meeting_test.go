@@ -63,7 +63,7 @@ func TestRemovalIsFinished(t *testing.T) {
 		removed := s.removing("?force=1")
 		if verb != "" {
 			stopped := s.answered("POST", "/containers/"+s.id+"/"+verb, nil)
-			time.Sleep(300 * time.Millisecond) // for the daemon to forget the removal
+			s.live() // meanwhile the daemon could forget the removal
 			s.Kill9()
 			<-stopped
 			s.signal("CONT", pid)
@@ -87,7 +87,7 @@ func TestRemovalThatNobodyWaitsFor(t *testing.T) {
 	leave := s.begin("DELETE", "/containers/"+s.id+"?force=1", nil)
 	s.removalBegun()
 	leave()
-	time.Sleep(300 * time.Millisecond) // for the daemon to forget the removal
+	s.live() // meanwhile the daemon could forget the removal
 	release()
 	assert.Check(t, !strings.HasPrefix(<-started, "2"))
 	s.gone()
@@ -102,7 +102,7 @@ func TestForcedRemovalIsNext(t *testing.T) {
 		s.signal("STOP", s.shim())
 		for _, verb := range []string{"pause", second} {
 			s.answered("POST", "/containers/"+s.id+"/"+verb, nil)
-			time.Sleep(300 * time.Millisecond) // for it to wait for the shim, or for the other one
+			s.live() // meanwhile it has come to wait for the shim, or for the other one
 		}
 		s.removing("?force=1")
 		s.gone()
@@ -323,7 +323,7 @@ func TestAttachToWhatHasEnded(t *testing.T) {
 	s.signal("STOP", pid)
 	s.Daemon.Start()
 	attached := s.answered("POST", "/containers/"+s.id+"/attach?stream=1&stdout=1&logs=1", nil)
-	time.Sleep(300 * time.Millisecond) // for it to wait for the shim
+	s.live() // meanwhile it has come to wait for the shim
 	s.signal("KILL", pid)
 	select {
 	case answer := <-attached:
