@@ -125,6 +125,8 @@ func testAddresses(t *testing.T, d *harness.Daemon) {
 		{harness.M{"Name": "ranged"}, "409 network with name ranged already exists"},
 		{harness.M{"Name": "bridge"}, "403 operation is not permitted on predefined bridge network "},
 		{harness.M{"Options": harness.M{"com.docker.network.driver.mtu": "-1"}}, "400 *is not a number of bytes"},
+		{harness.M{"Options": harness.M{"com.docker.network.bridge.name": "br%d"}}, "400 *is not a name of an interface"},
+		{harness.M{"Options": harness.M{"com.docker.network.bridge.name": "br\n"}}, "400 *is not a name of an interface"},
 	} {
 		body := harness.M{"Name": "refused"}
 		for k, v := range tc.more {
@@ -134,6 +136,13 @@ func testAddresses(t *testing.T, d *harness.Daemon) {
 		want, tail, _ := strings.Cut(tc.want, "*")
 		assert.Check(t, strings.HasPrefix(got, want) && strings.HasSuffix(got, tail) && (tail != "" || got == want), got)
 	}
+
+	// Names that are left empty are those that are not given, as a variable of a compose file may be.
+	makeNetwork(d, "unnamed", harness.M{"Options": harness.M{
+		"com.docker.network.bridge.name": "", "com.docker.network.container_iface_prefix": ""}})
+	out, _ := d.Exec(runIn(d, "inunnamed", "unnamed", nil), "ls", "/sys/class/net")
+	assert.Equal(t, out, "eth0\nlo\n")
+	d.Remove("inunnamed")
 }
 
 func testConnectStopped(t *testing.T, d *harness.Daemon) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	networktypes "github.com/berthd/berth/api/types/network"
 	"github.com/berthd/berth/errdefs"
@@ -215,7 +216,8 @@ func (s *Service) planDevice(n *Network) error {
 		return errdefs.InvalidParameter(err)
 	}
 	n.Device, n.MadeDevice = n.option(optName, "br-"+ids.Short(n.ID)), true
-	if len(n.Device) > 15 || strings.ContainsAny(n.Device, "/ ") || n.Device == "." || n.Device == ".." {
+	odd := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("/:%", r) }
+	if len(n.Device) > 15 || strings.ContainsFunc(n.Device, odd) || n.Device == "." || n.Device == ".." {
 		return bad("invalid value for %s: %q is not a name of an interface", optName, n.Device)
 	}
 	return nil

@@ -7,6 +7,7 @@ package libnetwork
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -331,8 +332,5 @@ func (n *Network) is(key string, fallback bool) bool {
 }
 
 func (n *Network) option(key string, fallback string) string {
-	if v, ok := n.Options[key]; ok {
-		return v
-	}
-	return fallback
+	return cmp.Or(n.Options[key], fallback)
 }
