@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,7 +106,13 @@ func appArmorProfile(so SecurityOptions, privileged bool, h Host) string {
 // CheckSeccomp tells what is wrong with the text of a seccomp profile.
 func CheckSeccomp(profile []byte) error {
 	var p seccomp.Seccomp
-	return json.Unmarshal(profile, &p)
+	if err := json.Unmarshal(profile, &p); err != nil {
+		return err
+	}
+	if slices.Contains(p.Syscalls, nil) { // package seccomp does not bear it
+		return errors.New("one of its syscalls is null")
+	}
+	return nil
 }
 
 // seccompFilter returns the filter of a container whose capabilities stand in s already: the profiles depend on them.
@@ -130,6 +137,9 @@ func seccompFilter(so SecurityOptions, privileged bool, h Host, s *specs.Spec) (
 	case "", seccompBuiltin:
 		filter, err = seccomp.GetDefaultProfile(s)
 	default:
+		if err := CheckSeccomp([]byte(profile)); err != nil {
+			return nil, errdefs.InvalidParameterf("Decoding seccomp profile failed: %w", err)
+		}
 		filter, err = seccomp.LoadProfile(profile, s)
 	}
 	return filter, errdefs.InvalidParameter(err)

@@ -128,6 +128,10 @@ func TestSeccomp(t *testing.T) {
 		in.Host.Seccomp, in.Record.HostConfig.SecurityOpt = false, []string{"seccomp=" + own}
 	}))
 	assert.Error(t, err, "seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
+	_, err = Spec(input(func(in *Input) {
+		in.Record.HostConfig.SecurityOpt = []string{`seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[null]}`}
+	}))
+	assert.Error(t, err, "Decoding seccomp profile failed: one of its syscalls is null")
 	s := mustSpec(t, func(in *Input) { in.Host.Seccomp = false })
 	assert.Assert(t, is.Nil(s.Linux.Seccomp))
 }
