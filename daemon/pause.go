@@ -38,14 +38,14 @@ func (d *Daemon) ContainerPause(ctx context.Context, name string) error {
 
 func canPause(rec *container.Record) error {
 	switch {
-	case rec.Desired == container.Gone:
-		return errdefs.Conflictf("container %s is being removed", rec.ID)
 	case !rec.State.Running:
 		return errdefs.Conflictf("container %s is not running", rec.ID)
 	case rec.State.Paused:
 		return errdefs.Conflictf("container %s is already paused", rec.ID)
 	case rec.State.Restarting:
 		return errdefs.Conflictf("Container %s is restarting, wait until the container is running", rec.ID)
+	case rec.Desired == container.Gone:
+		return errdefs.Conflictf("container %s is being removed", rec.ID)
 	}
 	return nil
 }
@@ -70,10 +70,10 @@ func (d *Daemon) ContainerUnpause(ctx context.Context, name string) error {
 
 func canUnpause(rec *container.Record) error {
 	switch {
-	case rec.Desired == container.Gone:
-		return errdefs.Conflictf("container %s is being removed", rec.ID)
 	case !rec.State.Running || !rec.State.Paused:
 		return errdefs.Systemf("Container %s is not paused", rec.ID)
+	case rec.Desired == container.Gone:
+		return errdefs.Conflictf("container %s is being removed", rec.ID)
 	}
 	return nil
 }
