@@ -54,6 +54,10 @@ type floorRequest struct {
 // runInside serves until its standard input ends, and with it the sandbox.
 func runInside() error {
 	in := &inside{dir: os.Getenv("SANDBOX"), env: os.Environ(), handler: http.NewServeMux(), running: map[int]chan struct{}{}}
+	// podman numbers the locks of its containers there, and has 2,048: what an ended sandbox left would count.
+	if err := syscall.Mount("shm", "/dev/shm", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("mount /dev/shm: %w", err)
+	}
 	l, err := net.Listen("unix", filepath.Join(in.dir, "inside"))
 	if err != nil {
 		return err

@@ -295,10 +295,11 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, p *versions.Profi
 		return errdefs.InvalidParameterf("%s %s requires minimum API version %s", e.Method,
 			strings.ReplaceAll(e.Path, "...}", ":.*}"), e.Min)
 	}
-	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
-		return errdefs.InvalidParameter(err)
+	if r.URL.RawQuery == "" {
+		return nil
 	}
-	return nil
+	_, err := url.ParseQuery(r.URL.RawQuery)
+	return errdefs.InvalidParameter(err)
 }
 
 // recovered turns a panic of a handler into an answer, so that one bad request does not end the engine.
