@@ -114,15 +114,14 @@ func (d *Daemon) before(c *container.Container, restored map[string]chan struct{
 	return all
 }
 
-// resumeIntent returns what is still to be done with a container that does not run: end its removal, wait for its
-// restart, start it.
+// resumeIntent returns what is still to be done with a container that does not run: wait for its restart, start it.
 func (d *Daemon) resumeIntent(c *container.Container, restored map[string]chan struct{}) func(context.Context) {
 	rec := c.Snapshot()
 	policy := rec.HostConfig.RestartPolicy.Name
 	failed, _ := container.Decide(rec, rec.State.ExitCode, rec.State.FinishedAt)
 	switch {
-	case rec.Desired == container.Gone:
-		return func(ctx context.Context) { d.finishRemoval(ctx, c) }
+	case rec.Desired == container.Gone: // since we looked: who asked for it carries it out
+		return nil
 	case rec.State.Restarting:
 		return func(ctx context.Context) { d.restartLater(ctx, c, rec.Run, d.before(c, restored)...) }
 	case rec.HostConfig.AutoRemove && rec.Run > 0:
