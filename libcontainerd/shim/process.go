@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -28,7 +29,8 @@ type process struct {
 	notStarted  chan struct{} // closed when the start failed
 	stdin       *os.File      // our end; with a terminal there is one in any case: its end closes the console
 	stdinPeer   *os.File
-	stdinFrames sync.Mutex  // keeps the frames of several attachers whole
+	stdinFrames sync.Mutex // keeps the frames of several attachers whole
+	inputEnded  sync.Once
 	sources     [3]*os.File // our ends, by stream
 	sinks       [3]*os.File
 }
@@ -169,14 +171,42 @@ func (s swallow) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// readerPoll is how often awaitReader looks.
+const readerPoll = 5 * time.Millisecond
+
 // closeStdin ends the input, after what was written to it. A terminal's input has no end.
 func (p *process) closeStdin() {
 	if p.stdin != nil && !p.out.terminal {
 		p.stdinFrames.Lock()
 		defer p.stdinFrames.Unlock()
-		p.stdin.Close()
-		if p.closeIO != nil {
-			p.closeIO()
+		p.inputEnded.Do(func() {
+			if p.fifos != "" {
+				p.awaitReader()
+			}
+			p.stdin.Close()
+			if p.closeIO != nil {
+				p.closeIO()
+			}
+		})
+	}
+}
+
+// awaitReader waits until a Foreign opens the input, which it does beside the start, or the output ends: a FIFO without a
+// writer has who opens it later wait for ever.
+func (p *process) awaitReader() {
+	p.stdinPeer.Close()
+	for {
+		w, err := os.OpenFile(p.fifos+fifoStdin, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err == nil {
+			w.Close()
+		}
+		if !errors.Is(err, unix.ENXIO) {
+			return
+		}
+		select {
+		case <-time.After(readerPoll):
+		case <-p.out.done:
+			return
 		}
 	}
 }

@@ -78,6 +78,26 @@ func TestForeignShim(t *testing.T) {
 	})
 }
 
+// A shim of another kind opens the input beside the start, and may come to it when the input has ended.
+func TestForeignShimInputThatEndsEarly(t *testing.T) {
+	eachForeign(t, func(t *testing.T, b *bench, bundle bundler) {
+		task := b.run(bundle(nil, "sleep", "600"))
+		p, err := task.Exec(b.ctx, "early", ExecRequest{Stdin: true, Process: &specs.Process{
+			Args: []string{"cat"}, Cwd: "/", Env: []string{"PATH=/bin"},
+		}})
+		assert.NilError(t, err)
+		s := b.attach(p, AttachOptions{Stdin: true, Stdout: true})
+		_, err = s.Write([]byte("early"))
+		assert.NilError(t, err)
+		assert.NilError(t, s.CloseStdin())
+		assert.NilError(t, s.CloseStdin())
+		assert.NilError(t, p.Start(b.ctx))
+		assert.Equal(t, string(unframe(t, s)), "early")
+		assert.Equal(t, b.wait(p), uint32(0))
+		assert.NilError(t, p.Delete(b.ctx))
+	})
+}
+
 func TestForeignShimTerminalAndExec(t *testing.T) {
 	eachForeign(t, func(t *testing.T, b *bench, bundle bundler) {
 		r := bundle(func(s *specs.Spec) { s.Process.Terminal = true }, "sh", "-c", "tty; read x; stty size; echo got $x")
